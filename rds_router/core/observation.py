@@ -1,0 +1,53 @@
+"""What one probe of one server said, and when."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from rds_router.core.position import Position
+
+
+class Role(enum.Enum):
+    """What a server says it is."""
+
+    PRIMARY = "primary"
+    """Accepts writes and follows nobody."""
+    REPLICA = "replica"
+    """Follows another server, or refuses writes."""
+    UNKNOWN = "unknown"
+    """The account may not see it, or the engine has no such notion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a server answered to its dialect's probe: a value, no time in it."""
+
+    role: Role
+    lag: float | None = None
+    """Seconds behind its source as the server tells it. None means not known and is never zero."""
+    lag_grows_when_idle: bool = False
+    """The figure is the age of the last replayed transaction (PostgreSQL): it counts only while
+    the replica's position is behind the primary's."""
+    position: Position | None = None
+    """How far it has applied (a replica) or written (a primary)."""
+    is_writable: bool | None = None
+    """False when the server refuses writes of ordinary users; None when not known."""
+    follows: bool | None = None
+    """True when it is set up to replicate from another server; None when the account may not see that."""
+    identity: str = ""
+    """The server's own id (server_uuid, system identifier), to notice one server under two names."""
+    missing: tuple[str, ...] = ()
+    """Grants the account lacks, each ending in what therefore stays unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One probe of one server: a report, or the error in its place."""
+
+    server: str
+    at: float
+    """Monotonic seconds, read before the probe was sent."""
+    report: Report | None = None
+    error: str = ""
+    """Why there is no report: one line, no secret in it."""
