@@ -1,0 +1,53 @@
+"""A cluster's temporary directory, and the promise that it goes away with everything that runs in it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from rds_router.lab import watchdog
+
+
+class Guard:
+    """Makes the directory, and a small process beside us that cleans up if we cannot any more.
+
+    ``RDS_ROUTER_LAB_DIR`` says where the directory is made, instead of the system's place for temporary files.
+    """
+
+    def __init__(self) -> None:
+        parent = os.environ.get("RDS_ROUTER_LAB_DIR") or None
+        self.directory = Path(tempfile.mkdtemp(prefix="rds_router_lab-", dir=parent)).resolve()
+        self.owner = os.getpid()
+        """A forked child inherits this object and must not end its parent's servers."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", watchdog.__file__, str(self.directory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+
+    def watch_container(self, identifier: str) -> None:
+        """Have that container removed too, if it comes to that."""
+        self._tell(f"container {identifier}")
+
+    def close(self) -> None:
+        """Everything is stopped: delete the directory, and let the watchdog go."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self._tell("end")
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+        self._process.wait()
+
+    def _tell(self, line: str) -> None:
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(f"{line}\n".encode())
+                self._process.stdin.flush()

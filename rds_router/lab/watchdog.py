@@ -1,0 +1,133 @@
+"""Cleans up after a process that could not: run as ``python -I -S watchdog.py DIRECTORY``.
+
+It waits on its standard input. ``end`` there means the cluster was stopped in good order: it leaves without doing
+anything. End of file, or its parent being gone, means the parent died (SIGKILL, a crash, ``os._exit``): then it ends every
+server whose data directory is inside DIRECTORY, with their children, removes the containers it was told of
+(``container ID``), and deletes DIRECTORY.
+
+A parent-death signal would not do: it follows the thread that started the server, not the process. Standard
+library only, and nothing of this package: it must start in milliseconds and outlive whatever its parent broke.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+POLL = 0.5  # seconds between two looks at the parent; its end is normally seen at once, by end of file
+
+
+def main(directory: str) -> None:
+    """Wait for the parent's word or end; in the latter case clean up."""
+    for caught in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(caught, signal.SIG_IGN)  # it ends with its parent, not before
+    containers = wait_for_the_end(os.getppid())
+    if containers is not None:
+        clean_up(directory, containers)
+
+
+def wait_for_the_end(parent: int) -> list[str] | None:
+    """None after ``end``; else the containers left behind."""
+    containers: list[str] = []
+    buffer = b""
+    while True:
+        readable, _, _ = select.select([0], [], [], POLL)
+        if not readable:
+            # A forked grandchild may hold the pipe open after the parent died.
+            if os.getppid() != parent:
+                return containers
+            continue
+        chunk = os.read(0, 4096)
+        if not chunk:
+            return containers
+        *lines, buffer = (buffer + chunk).split(b"\n")
+        for line in lines:
+            word, _, rest = line.decode().partition(" ")
+            if word == "end":
+                return None
+            if word == "container":
+                containers.append(rest)
+
+
+def clean_up(directory: str, containers: list[str]) -> None:
+    """End the servers of DIRECTORY, remove the containers, delete DIRECTORY."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and (left := family(servers_of(directory))):
+        for pid in left:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+    for container in containers:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            remove_container(container)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def processes() -> dict[int, tuple[int, list[str]]]:
+    """Process id -> parent's id and arguments, of every process that is not a zombie."""
+    if not Path("/proc/self/stat").exists():
+        listing = subprocess.run(
+            ["ps", "-A", "-o", "pid=,ppid=,command="], capture_output=True, text=True, check=False
+        )
+        rows = (line.split(None, 2) for line in listing.stdout.splitlines())
+        return {int(row[0]): (int(row[1]), row[2].split()) for row in rows if len(row) == 3}
+    found = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                # The name in parentheses may contain anything, so read behind the last one.
+                state, parent = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[:2]
+                arguments = Path(f"/proc/{entry}/cmdline").read_bytes().decode(errors="replace").split("\0")
+                if state not in "ZX":
+                    found[int(entry)] = (int(parent), arguments)
+    return found
+
+
+def servers_of(directory: str) -> set[int]:
+    """Processes that name a data directory inside DIRECTORY: ``--datadir=DIRECTORY/..`` or ``-D DIRECTORY/..``."""
+    inside = directory.rstrip("/") + "/"
+    return {
+        pid
+        for pid, (_, arguments) in processes().items()
+        for before, argument in zip(["", *arguments], arguments, strict=False)
+        if argument.startswith(f"--datadir={inside}") or (before == "-D" and argument.startswith(inside))
+    }
+
+
+def family(roots: set[int]) -> set[int]:
+    """These processes and all that descend from them."""
+    parents = {pid: parent for pid, (parent, _) in processes().items()}
+    members = roots & parents.keys()
+    while more := {pid for pid, parent in parents.items() if parent in members} - members:
+        members |= more
+    return members
+
+
+def remove_container(container: str) -> None:
+    """Remove a container and its anonymous volumes over the engine's local socket."""
+    address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if not address.startswith("unix://"):
+        return
+    for method, path in (
+        ("POST", f"/containers/{container}/unpause"),
+        ("DELETE", f"/containers/{container}?force=1&v=1"),
+    ):
+        connection = http.client.HTTPConnection("localhost", timeout=30)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(address.removeprefix("unix://"))
+        connection.request(method, path)
+        connection.getresponse().read()
+        connection.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
