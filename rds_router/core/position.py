@@ -321,7 +321,7 @@ _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _GTID_ITEM = re.compile(rf"{_UUID}(?:{_INTERVALS}|(?={_TAG}))(?:{_TAG}{_INTERVALS})*")
 _MARIADB_GTID = re.compile(r"([0-9]{1,10})-([0-9]{1,10})-([0-9]{1,20})")
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})(?:@([1-9][0-9]{0,9}))?")
-_SECONDS = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,400})?(?:e[+-]?[0-9]{1,2})?")
+_SECONDS = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,400})?(?:e(?:-[0-9]{1,3}|\+?[0-9]{1,2}))?")
 _LAST_GTID_NUMBER = 2**63 - 2
 """The server refuses 2**63 - 1: "Interval end out of range"."""
 _MAX_32 = 2**32 - 1

@@ -1,1 +1,48 @@
+"""The engine families, and which one a server belongs to."""
 
+from __future__ import annotations
+
+from rds_router.dialects.base import Answers, Denied, Dialect, Query, Row, Verdict
+from rds_router.dialects.generic import GENERIC
+from rds_router.dialects.mariadb import MARIADB
+from rds_router.dialects.mysql import MYSQL
+from rds_router.dialects.postgresql import POSTGRESQL
+from rds_router.dialects.probe import run_probe
+from rds_router.dialects.sqlite import SQLITE
+
+__all__ = [
+    "GENERIC",
+    "MARIADB",
+    "MYSQL",
+    "POSTGRESQL",
+    "SQLITE",
+    "Answers",
+    "Denied",
+    "Dialect",
+    "Query",
+    "Row",
+    "Verdict",
+    "dialect_for",
+    "run_probe",
+]
+
+_BY_BACKEND: dict[str, Dialect] = {
+    "mysql": MYSQL,
+    "mariadb": MARIADB,
+    "postgresql": POSTGRESQL,
+    "sqlite": SQLITE,
+}
+
+
+def dialect_for(name: str, server_version: str | None = None) -> Dialect:
+    """The dialect of a database URL (``mysql+pymysql://...``) or of a SQLAlchemy backend name (``mysql``).
+
+    A ``mysql`` URL may lead to a MariaDB server. Ask again after the first connect, with what ``SELECT VERSION()``
+    said: a version that names MariaDB makes it ``mariadb``. A ``mariadb`` URL is taken at its word: SQLAlchemy
+    itself refuses any other server there. A name not known here gets the generic dialect.
+    """
+    backend = name.partition(":")[0].partition("+")[0].lower()
+    dialect = _BY_BACKEND.get(backend, GENERIC)
+    if dialect is MYSQL and "mariadb" in (server_version or "").lower():
+        return MARIADB
+    return dialect

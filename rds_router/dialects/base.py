@@ -24,6 +24,8 @@ class Query:
     """The privilege it needs, as written in a GRANT statement; empty when it needs none."""
     without: str = ""
     """What stays unknown without the grant."""
+    otherwise: tuple[str, ...] = ()
+    """Other spellings, asked in turn of a server that does not know the first: other versions, other words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class Dialect:
     """Asked in this order, in autocommit, on one connection."""
     read: Callable[[Answers], Report]
     position_after_write: str | None
-    """SQL whose single value is the primary's position; None when the engine has none."""
+    """SQL whose single value is the primary's position, asked on the connection that has just committed.
+    NULL when this server keeps none; None when the engine has none."""
     parse_position: Callable[[str], Position]
     """Reads the text of a position. Raises ValueError on anything else."""
     guard: tuple[str, ...]

@@ -1,0 +1,61 @@
+"""The heartbeat row as data: one row, written on the primary, read everywhere.
+
+Its age on a replica is its true lag, also while the replica is cut off from its primary and still says 0. The row
+holds the primary's own clock, and it is compared with the primary's own clock: no two clocks are compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+TABLE: Final = "rds_router_heartbeat"
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The statements of one engine family."""
+
+    create: tuple[str, ...]
+    """Makes the table and its row; harmless when they are there."""
+    write: str
+    """Renews the row, unless another process did so within ``{age}`` seconds."""
+    read: str = f"SELECT at FROM {TABLE} WHERE id = 1"
+
+    def write_every(self, seconds: float) -> str:
+        """The write, done at most once in ``seconds`` among all processes."""
+        return self.write.format(age=f"{seconds:.3f}")
+
+
+def heartbeat_for(dialect: str) -> Heartbeat | None:
+    """The heartbeat of an engine family, or None where there is none."""
+    return _HEARTBEATS.get(dialect)
+
+
+def _heartbeat(number: str, now: str, insert: str) -> Heartbeat:
+    return Heartbeat(
+        create=(
+            f"CREATE TABLE IF NOT EXISTS {TABLE} (id SMALLINT NOT NULL PRIMARY KEY, at {number} NOT NULL)",
+            insert.format(table=TABLE, now=now),
+        ),
+        write=f"UPDATE {TABLE} SET at = {now} WHERE id = 1 AND at < {now} - {{age}}",
+    )
+
+
+_MYSQL: Final = _heartbeat(
+    "DOUBLE", "UNIX_TIMESTAMP(NOW(6))", "INSERT IGNORE INTO {table} (id, at) VALUES (1, {now})"
+)
+_HEARTBEATS: Final = {
+    "mysql": _MYSQL,
+    "mariadb": _MYSQL,
+    "postgresql": _heartbeat(
+        "DOUBLE PRECISION",
+        "extract(epoch from clock_timestamp())",
+        "INSERT INTO {table} (id, at) VALUES (1, {now}) ON CONFLICT DO NOTHING",
+    ),
+    "sqlite": _heartbeat(
+        "REAL",
+        "((julianday('now') - 2440587.5) * 86400.0)",
+        "INSERT OR IGNORE INTO {table} (id, at) VALUES (1, {now})",
+    ),
+}

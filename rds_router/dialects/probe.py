@@ -1,0 +1,50 @@
+"""Asks a server the questions of its dialect, one after the other, and reads the answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from rds_router.core.observation import Report
+from rds_router.dialects.base import Denied, Dialect, Query, Row, Verdict
+
+
+def run_probe(dialect: Dialect, execute: Callable[[str], Sequence[Row]]) -> Report:
+    """What one server says of itself.
+
+    ``execute`` runs one statement in autocommit and returns its rows. A question the account may not ask is
+    left out, and the report names the grant; of a question with several spellings the first one that the server
+    understands is asked. Any other error of the driver is raised: the server has not been observed.
+    """
+    answers: dict[str, Sequence[Row] | Denied] = {}
+    missing: list[str] = []
+    for query in dialect.probe:
+        answer = answers[query.name] = _ask(query, dialect, execute)
+        if isinstance(answer, Denied):
+            missing.append(missing_grant(query.grant, query.without))
+    report = dialect.read(answers)
+    return dataclasses.replace(report, missing=(*missing, *report.missing)) if missing else report
+
+
+def missing_grant(grant: str, without: str) -> str:
+    """One line for people: the grant that is missing, and what therefore stays unknown."""
+    return f"GRANT {grant} is missing; without it these stay unknown: {without}"
+
+
+def _ask(query: Query, dialect: Dialect, execute: Callable[[str], Sequence[Row]]) -> Sequence[Row] | Denied:
+    for sql in (query.sql, *query.otherwise):
+        try:
+            return execute(sql)
+        except Exception as error:
+            verdict = _verdict(dialect, error)
+            if verdict is Verdict.DENIED and query.grant:
+                return Denied(query.grant)
+            if verdict is not Verdict.STATEMENT:
+                raise
+            not_known = error
+    raise not_known
+
+
+def _verdict(dialect: Dialect, error: BaseException) -> Verdict:
+    # SQLAlchemy wraps the driver's error and keeps it in .orig.
+    return dialect.verdict_of_error(getattr(error, "orig", None) or error)
