@@ -1,0 +1,168 @@
+"""The classifier the router keeps: verdicts remembered, refusals learned.
+
+A verdict is remembered three times over, the cheapest first:
+
+1. on the statement object: SQLAlchemy memoises a statement's cache key as a function in the statement's
+   ``__dict__`` and drops that function whenever a changed copy is made; the verdict is an attribute of this
+   function, so it lives exactly as long as the cache key is valid for the object, and no longer;
+2. by the cache key's value, for a statement built anew with the same structure;
+3. by text, for ``text()`` and strings.
+
+A construct SQLAlchemy gives no cache key to is judged each time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable, Iterable
+from typing import Any, Final
+
+from sqlalchemy.sql.base import Executable
+from sqlalchemy.sql.elements import TextClause
+
+from rds_router.classify.constructs import NO_STATEMENT, judge_construct
+from rds_router.classify.element_rules import unescape, variants_of
+from rds_router.classify.segments import SegmentedCache
+from rds_router.classify.walk import judge_text
+from rds_router.core.statement import Statement
+
+MAX_LEARNED: Final = 1024
+"""How many refused shapes are remembered; the oldest is forgotten first, and would be learned again."""
+
+_MEMO: Final = "_generate_cache_key"
+
+
+class Classifier:
+    """Judges statements of one dialect and remembers the verdicts. Safe to share between threads."""
+
+    __slots__ = ("_by_key", "_by_text", "_epoch", "_learned", "_lock", "dialect", "pure_functions")
+
+    def __init__(
+        self,
+        dialect: str = "mysql",
+        pure_functions: Iterable[str] = (),
+        *,
+        max_entries: int = 4096,
+        max_text: int = 4_000_000,
+    ) -> None:
+        """Args:
+        dialect: ``mysql``, ``mariadb`` or ``postgresql``.
+        pure_functions: names of functions that write and lock nothing, to be believed.
+        max_entries: how many verdicts are kept, for constructs and for text each.
+        max_text: how many characters of SQL text are kept in all.
+        """
+        self.dialect = dialect
+        self.pure_functions = frozenset(name.lower() for name in pure_functions)
+        self._by_text: SegmentedCache[Statement] = SegmentedCache(max_entries=max_entries, max_weight=max_text)
+        self._by_key: SegmentedCache[Statement] = SegmentedCache(
+            max_entries=max_entries, max_weight=max_entries * 16
+        )
+        self._learned: dict[Hashable, Statement] = {}
+        self._lock = threading.Lock()
+        # Part of each mark on a statement: no other classifier's marks count, nor those from before learn().
+        self._epoch = object()
+
+    def judge(self, clause: Executable | str | None) -> Statement:
+        """The verdict on one statement. Never raises for any string."""
+        if type(clause) is str:
+            return self._judge_text(clause)
+        try:
+            epoch, verdict = clause.__dict__[_MEMO].rds_verdict
+            if epoch is self._epoch:
+                return verdict
+        except (AttributeError, KeyError):
+            pass
+        return self._judge_unmarked(clause)
+
+    def shape_of(self, clause: Executable | str | None) -> Hashable | None:
+        """What statements that are judged alike have in common: SQL text or cache key. None if it has neither."""
+        if isinstance(clause, str):
+            return clause
+        if isinstance(clause, TextClause):
+            return unescape(clause.text) if _is_plain_text(clause) else None
+        key = _cache_key_of(clause)
+        return None if key is None else key.key  # type: ignore[no-any-return]
+
+    def learn(self, clause: Executable | str | None, statement: Statement) -> bool:
+        """From now on statements of this one's shape get this verdict: a read-only replica refused it.
+
+        False if the statement has no shape to remember it by.
+        """
+        shape = self.shape_of(clause)
+        if shape is None:
+            return False
+        with self._lock:
+            self._learned.pop(shape, None)
+            self._learned[shape] = statement
+            if len(self._learned) > MAX_LEARNED:
+                del self._learned[next(iter(self._learned))]
+            self._by_text.discard(shape)
+            self._by_key.discard(shape)
+            self._epoch = object()
+        return True
+
+    @property
+    def learned(self) -> dict[Hashable, Statement]:
+        """The refused shapes and their verdicts, oldest first (a copy)."""
+        with self._lock:
+            return dict(self._learned)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Classifier {self.dialect}: {len(self._by_key)} constructs, {len(self._by_text)} texts, "
+            f"{len(self._learned)} learned>"
+        )
+
+    def _judge_text(self, sql: str) -> Statement:
+        verdict = self._by_text.get(sql, len(sql))
+        if verdict is None:
+            verdict = judge_text(sql, dialect=self.dialect, pure_functions=self.pure_functions)
+            verdict = self._remember(self._by_text, sql, verdict, len(sql))
+        return verdict
+
+    def _judge_unmarked(self, clause: Any) -> Statement:
+        if clause is None:
+            return NO_STATEMENT
+        if isinstance(clause, str):
+            return self._judge_text(clause)
+        if type(clause) is TextClause and _is_plain_text(clause):
+            return self._judge_text(unescape(clause.text))
+        epoch = self._epoch
+        key = _cache_key_of(clause)
+        if key is None:
+            return judge_construct(clause, dialect=self.dialect, pure_functions=self.pure_functions)
+        verdict = self._by_key.get(key.key)
+        if verdict is None:
+            verdict = judge_construct(clause, dialect=self.dialect, pure_functions=self.pure_functions)
+            verdict = self._remember(self._by_key, key.key, verdict, 1)
+        memo = clause.__dict__.get(_MEMO)
+        if memo is not None:
+            memo.rds_verdict = (epoch, verdict)
+        return verdict
+
+    def _remember(
+        self, cache: SegmentedCache[Statement], key: Hashable, verdict: Statement, weight: int
+    ) -> Statement:
+        with self._lock:
+            verdict = self._learned.get(key, verdict)
+            cache.put(key, verdict, weight)
+        return verdict
+
+
+def _cache_key_of(clause: Any) -> Any:
+    try:
+        return clause._generate_cache_key()
+    except Exception:
+        # Not a SQLAlchemy construct, or one whose own key breaks: judged afresh, and UNKNOWN if it must be.
+        return None
+
+
+def _is_plain_text(clause: TextClause) -> bool:
+    """True if the text alone decides: no parameter's type brings an expression."""
+    if clause._with_options:
+        return False
+    for bind in clause._bindparams.values():
+        for type_ in variants_of(bind.type):
+            if type_._has_bind_expression:
+                return False
+    return True

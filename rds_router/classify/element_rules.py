@@ -1,0 +1,348 @@
+"""What the elements of a statement's tree mean: the rules and readers that ``elements.KNOWN`` names."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from sqlalchemy.sql.compiler import BIND_PARAMS_ESC
+from sqlalchemy.sql.elements import ClauseElement, TextClause, quoted_name
+from sqlalchemy.sql.operators import custom_op
+
+from rds_router.classify.walk import Walk
+from rds_router.core.statement import Kind
+
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*\Z")
+_LAST_WORD: Final = re.compile(r"([A-Za-z_][\w.$]*)\s*\Z")
+
+SELECT_WORDS: Final = frozenset(
+    {
+        "all", "distinct", "distinctrow", "high_priority", "straight_join", "sql_small_result", "sql_big_result",
+        "sql_buffer_result", "sql_no_cache", "sql_cache", "sql_calc_found_rows",
+    }
+)  # fmt: skip
+"""Words that may stand between SELECT and its columns. Any other word there could be a function's name, its
+arguments being the columns in parentheses."""
+
+SAMPLING_METHODS: Final = frozenset({"bernoulli", "system", "system_rows", "system_time"})
+"""PostgreSQL's TABLESAMPLE methods, core and contrib."""
+
+RENDERED_BY_SQLALCHEMY: Final = frozenset(
+    {"aggregate_strings", "all_", "any_", "cube", "grouping_sets", "random", "rollup", "some"}
+)
+"""Generic functions of SQLAlchemy that are not rendered under their own name; all of them compute and no more."""
+
+HARMLESS_OPERATOR: Final = re.compile(r"(?:[-+*/<>=~!@#%^&|?]+)\Z")
+"""Operators made of PostgreSQL's operator characters; what else ``.op()`` is given is judged as text."""
+
+
+def unescape(text: str) -> str:
+    """The text a ``text()`` construct sends: ``\\:`` is a colon that begins no parameter."""
+    return BIND_PARAMS_ESC.sub(lambda found: found.group(1), text) if "\\:" in text else text
+
+
+# Statements ------------------------------------------------------------------------------------------------
+
+
+def select(walk: Walk, element: Any) -> None:
+    """Its columns may be mapped entities, and their types may bring expressions of their own."""
+    plugin(walk, element)
+    for prefix, dialect_name in element._prefixes:
+        if walk.speaks(dialect_name):
+            _check_prefix_word(walk, prefix)
+    read_columns(walk, element._raw_columns)
+
+
+def plugin(walk: Walk, element: Any) -> None:
+    """Another library may have registered its own way to compile this statement."""
+    name = element._propagate_attrs.get("compile_state_plugin", "default")
+    if name not in ("default", "orm"):
+        walk.note_unknown(f"compiled by the plugin {name!r}")
+
+
+def dml(walk: Walk, element: Any) -> None:
+    """INSERT, UPDATE, DELETE at any depth."""
+    verb = element.__visit_name__.upper()
+    walk.note(Kind.WRITE, verb if element is walk.top else f"{verb} within the statement")
+
+
+def ddl(walk: Walk, element: Any) -> None:
+    """CREATE, DROP, ALTER and every custom DDL construct; what it touches is not looked up."""
+    walk.note(Kind.DDL, f"DDL construct {type(element).__name__}")
+    walk.tables = None
+
+
+def savepoint(walk: Walk, element: Any) -> None:
+    """SAVEPOINT and its kin."""
+    walk.note(Kind.SESSION, element.__visit_name__.replace("_", " ").upper())
+
+
+def textual_select(walk: Walk, element: Any) -> None:
+    """``text(...).columns(...)``: a whole statement as text, wherever it stands."""
+    whole_text(walk, element.element)
+
+
+def from_statement(walk: Walk, element: Any) -> None:
+    """``select(Entity).from_statement(...)``: only the inner statement is sent."""
+    plugin(walk, element)
+    if isinstance(element.element, TextClause):
+        whole_text(walk, element.element)
+
+
+def whole_text(walk: Walk, element: Any) -> None:
+    """A ``text()`` that is a statement by itself."""
+    walk.skip(element)
+    walk.push(*element._bindparams.values())
+    walk.text(unescape(element.text))
+
+
+# FROM ------------------------------------------------------------------------------------------------------
+
+
+def table(walk: Walk, element: Any) -> None:
+    """A table or view by name."""
+    schema = getattr(element, "schema", None)
+    for name in (element.name, schema):
+        _check_name(walk, name)
+    walk.note_tables((f"{schema}.{element.name}".lower() if schema else str(element.name).lower(),))
+
+
+def named(walk: Walk, element: Any) -> None:
+    """Anything with a name of the user's choice."""
+    _check_name(walk, element.name)
+
+
+def cte(walk: Walk, element: Any) -> None:
+    """WITH; DML in it is found as one of its parts."""
+    _check_name(walk, element.name)
+
+
+def tablesample(walk: Walk, element: Any) -> None:
+    """TABLESAMPLE: the method is written like a function and is none."""
+    _check_name(walk, element.name)
+    method = element.sampling
+    if getattr(method, "name", "").lower() in SAMPLING_METHODS and not getattr(method, "packagenames", ()):
+        walk.skip(method)
+        walk.push(method.clause_expr)
+
+
+def for_update(walk: Walk, element: Any) -> None:
+    """FOR UPDATE and its weaker forms."""
+    if element.read:
+        words = "FOR KEY SHARE" if element.key_share else "FOR SHARE"
+    else:
+        words = "FOR NO KEY UPDATE" if element.key_share else "FOR UPDATE"
+    walk.note(Kind.LOCKING_READ, words)
+
+
+# Expressions -----------------------------------------------------------------------------------------------
+
+
+def function(walk: Walk, element: Any) -> None:
+    """A function by its name, however SQLAlchemy's class for it is called."""
+    _check_name(walk, element.name)
+    cls = type(element)
+    if cls.__name__ in RENDERED_BY_SQLALCHEMY and cls.__module__ == "sqlalchemy.sql.functions":
+        return
+    walk.function(".".join((*element.packagenames, element.name)))
+    if element is walk.top:
+        read_columns(walk, (element,))
+
+
+def custom_function(walk: Walk, element: Any) -> None:
+    """A function element with its own rendering: taken at its name's word only if the user vouches for it."""
+    name = getattr(element, "name", None)
+    name = name.lower() if isinstance(name, str) else type(element).__name__.lower()
+    if name in walk.pure_functions:
+        walk.tables = None
+    else:
+        walk.note_unknown(
+            f"{type(element).__name__}, a function with its own rendering (name it in pure_functions)"
+        )
+
+
+def next_value(walk: Walk, element: Any) -> None:
+    """``sequence.next_value()``."""
+    walk.note(Kind.WRITE, f"next value of sequence {element.sequence.name}")
+
+
+def sequence(walk: Walk, element: Any) -> None:
+    """A Sequence executed by itself is its next value."""
+    walk.note(Kind.WRITE, f"next value of sequence {element.name}")
+
+
+def text(walk: Walk, element: Any) -> None:
+    """``text()`` within a construct."""
+    walk.fragment(unescape(element.text), "text()")
+
+
+def column(walk: Walk, element: Any) -> None:
+    """A column by name, or ``literal_column()``, which is text."""
+    if element.is_literal:
+        walk.fragment(str(element.name), "literal_column()")
+    else:
+        _check_name(walk, element.name)
+
+
+def bind(walk: Walk, element: Any) -> None:
+    """A value; its type may wrap it into an expression."""
+    for type_ in variants_of(element.type):
+        if type_._has_bind_expression:
+            walk.push(type_.bind_expression(element))
+
+
+def extract(walk: Walk, element: Any) -> None:
+    """EXTRACT: the field is rendered as written."""
+    if not _IDENTIFIER.match(element.field):
+        walk.fragment(element.field, "extract()")
+
+
+def over(walk: Walk, element: Any) -> None:
+    """A window; in 2.0 its frame is a tuple of two numbers, in 2.1 an element."""
+    for frame in (element.range_, element.rows, element.groups):
+        if hasattr(frame, "_traverse_internals"):
+            walk.push(frame)
+
+
+def flatten(walk: Walk, element: Any) -> None:
+    """An ORM attribute, bundle or query standing for an expression."""
+    walk.push(element.__clause_element__())
+
+
+def sequence_of_elements(walk: Walk, element: Any) -> None:
+    """A plain list where one element is expected: what a lambda may return."""
+    walk.push(*element)
+
+
+# Readers ---------------------------------------------------------------------------------------------------
+
+
+def read_columns(walk: Walk, columns: Any) -> None:
+    """Columns that are selected: what their types and, for mapped classes, their mappers add."""
+    for element in columns:
+        entity = element._annotations.get("parententity") if hasattr(element, "_annotations") else None
+        inner = getattr(element, "c", None) if getattr(element, "is_selectable", False) else None
+        if inner is not None:
+            if entity is not None:
+                _orm().entity(walk, entity)
+            for selected in inner:
+                _check_result_type(walk, selected)
+        elif getattr(element, "__visit_name__", "") == "clauselist":
+            read_columns(walk, element.clauses)
+        elif hasattr(element, "type"):
+            _check_result_type(walk, element)
+
+
+def read_nested(walk: Walk, value: Any) -> None:
+    """Any nesting of mappings and sequences with elements somewhere in it: VALUES, WHEN, SET."""
+    todo = [value]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, dict):
+            todo.extend(item)
+            todo.extend(item.values())
+        elif isinstance(item, (list, tuple, set, frozenset)):
+            todo.extend(item)
+        elif hasattr(item, "_traverse_internals") or hasattr(item, "__clause_element__"):
+            walk.push(item)
+
+
+def read_operator(walk: Walk, operator: Any) -> None:
+    """SQLAlchemy's operators are fixed words; ``.op()`` is text."""
+    if isinstance(operator, custom_op):
+        words = operator.opstring
+        if type(operator) is not custom_op or getattr(operator, "visit_name", None) not in (None, "custom_op"):
+            walk.note_unknown(f"{type(operator).__name__}, an operator with its own rendering")
+        elif not words.strip():
+            walk.note_unknown("an empty operator")
+        elif not HARMLESS_OPERATOR.match(words) or "--" in words or "/*" in words:
+            walk.fragment(f"a {words} (1)", f"op({words!r})")
+
+
+def read_prefixes(walk: Walk, prefixes: Any) -> None:
+    """``prefix_with()`` and ``suffix_with()``."""
+    walk.push(*(element for element, dialect_name in prefixes if walk.speaks(dialect_name)))
+
+
+def read_statement_hints(walk: Walk, hints: Any) -> None:
+    """``with_statement_hint()``."""
+    for dialect_name, words in hints:
+        if walk.speaks(dialect_name):
+            walk.fragment(words, "with_statement_hint()")
+
+
+def read_table_hints(walk: Walk, hints: Any) -> None:
+    """``with_hint()``: a mapping of (table, dialect) to text."""
+    for (_, dialect_name), words in hints.items():
+        if walk.speaks(dialect_name):
+            walk.fragment(words, "with_hint()")
+
+
+def read_table_value_type(walk: Walk, value: Any) -> None:
+    """The columns of a table-valued function: names and types only."""
+    if value is not None and type(value).__name__ != "TableValueType":
+        walk.note_unknown(f"{type(value).__name__}, not known in a function")
+
+
+def read_joins(walk: Walk, joins: Any) -> None:
+    """``select().join()``: targets and conditions may be relationships."""
+    for target, condition, from_, _ in joins:
+        for element in (target, condition, from_):
+            if isinstance(element, ClauseElement):
+                walk.push(element)
+            elif element is not None:
+                _orm().join_element(walk, element)
+
+
+def read_memoized_entities(walk: Walk, memoized: Any) -> None:
+    """What ``with_only_columns()`` put aside: its joins are still rendered."""
+    for entities in memoized:
+        walk.push(*entities._raw_columns)
+        read_joins(walk, entities._setup_joins)
+        read_options(walk, entities._with_options)
+
+
+def read_options(walk: Walk, options: Any) -> None:
+    """``options()``: loader options and criteria may add joins, columns and conditions."""
+    if options:
+        _orm().options(walk, options)
+
+
+def read_compile_state_functions(walk: Walk, functions: Any) -> None:
+    """Hooks the ORM's own loaders hang on a statement."""
+    if functions:
+        _orm().compile_state_functions(walk, functions)
+
+
+def variants_of(type_: Any) -> tuple[Any, ...]:
+    """A type and its variants for other dialects."""
+    variants = type_._variant_mapping
+    return (type_, *variants.values()) if variants else (type_,)
+
+
+# ---------------------------------------------------------------------------------------------------------
+
+
+def _check_prefix_word(walk: Walk, prefix: Any) -> None:
+    last = _LAST_WORD.search(getattr(prefix, "text", ""))
+    if last is not None and last.group(1).lower() not in SELECT_WORDS:
+        walk.function(last.group(1))
+
+
+def _check_name(walk: Walk, name: Any) -> None:
+    # quoted_name(..., quote=False) is rendered as written.
+    if isinstance(name, quoted_name) and name.quote is False and not _IDENTIFIER.match(name):
+        walk.fragment(str(name), "unquoted name")
+
+
+def _check_result_type(walk: Walk, column: Any) -> None:
+    for type_ in variants_of(column.type):
+        if type_._has_column_expression:
+            walk.push(type_.column_expression(column))
+
+
+def _orm() -> Any:
+    """The ORM's rules, loaded with the first ORM statement: ``import rds_router`` must stay light."""
+    from rds_router.classify import orm_rules
+
+    return orm_rules

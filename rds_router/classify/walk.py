@@ -1,0 +1,162 @@
+"""One walk over one statement's tree: what was found so far, and what is still to be looked at.
+
+The walk knows no SQLAlchemy class: :mod:`rds_router.classify.elements` says for each class what to read and
+what it means. Iterative, so a tree of any depth is walked in bounded stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from rds_router.core.statement import Kind, Statement
+
+try:
+    from rds_router.classify.text import judge_fragment, judge_function, judge_text
+except ModuleNotFoundError:  # text.py is being written
+
+    def judge_text(sql: str, *, dialect: str, pure_functions: frozenset[str] = frozenset()) -> Statement:
+        return Statement(Kind.UNKNOWN, "text is not judged yet")
+
+    judge_fragment = judge_function = judge_text
+
+GRAVITY: Final = {
+    Kind.READ: 0,
+    Kind.SESSION: 1,
+    Kind.LOCKING_READ: 2,
+    Kind.UNKNOWN: 3,
+    Kind.WRITE: 4,
+    Kind.DDL: 5,
+}
+"""Of several findings in one statement the gravest is the verdict; of equals, the first."""
+
+Rule = Callable[["Walk", Any], None]
+"""Notes what an element means, and pushes what its own attributes do not lead to."""
+
+Reader = Callable[["Walk", Any], None]
+"""Takes one attribute's value and pushes the elements in it."""
+
+
+class Plan:
+    """How to look at the elements of one class."""
+
+    __slots__ = ("many", "others", "rule", "single")
+
+    def __init__(
+        self,
+        *,
+        rule: Rule | None = None,
+        single: tuple[str, ...] = (),
+        many: tuple[str, ...] = (),
+        others: tuple[tuple[str, Reader], ...] = (),
+    ) -> None:
+        self.rule = rule
+        self.single = single
+        """Attributes that hold one element or None."""
+        self.many = many
+        """Attributes that hold a sequence of elements."""
+        self.others = others
+        """Attributes of any other form, each with what reads it."""
+
+
+class Walk:
+    """What one statement's tree has shown so far."""
+
+    __slots__ = ("because", "dialect", "gravity", "kind", "pure_functions", "seen", "tables", "todo", "top")
+
+    def __init__(self, top: Any, *, dialect: str, pure_functions: frozenset[str]) -> None:
+        self.top = top
+        self.dialect = dialect
+        self.pure_functions = pure_functions
+        self.kind = Kind.READ
+        self.gravity = 0
+        self.because = ""
+        self.tables: set[str] | None = set()
+        self.todo: list[Any] = [top]
+        # id -> element: the value keeps the element alive, or its id could be given out again.
+        self.seen: dict[int, Any] = {}
+
+    def run(self, plan_of: Callable[[type, str], Plan | None]) -> Statement:
+        """Looks at everything that can be reached from the top and returns the verdict."""
+        todo, seen, dialect = self.todo, self.seen, self.dialect
+        while todo:
+            element = todo.pop()
+            if id(element) in seen or element is None:
+                continue
+            seen[id(element)] = element
+            plan = plan_of(type(element), dialect)
+            if plan is None:
+                self.note_unknown(f"{type(element).__name__}, a construct the classifier does not know")
+                continue
+            if plan.rule is not None:
+                plan.rule(self, element)
+            for name in plan.single:
+                value = getattr(element, name)
+                if value is not None:
+                    todo.append(value)
+            for name in plan.many:
+                value = getattr(element, name)
+                if value:
+                    todo.extend(value)
+            for name, reader in plan.others:
+                reader(self, getattr(element, name))
+        return Statement(
+            self.kind,
+            self.because or "nothing but reads",
+            None if self.tables is None else frozenset(self.tables),
+        )
+
+    def push(self, *elements: Any) -> None:
+        """These elements are part of the statement too."""
+        self.todo.extend(elements)
+
+    def skip(self, element: Any) -> None:
+        """This element has been dealt with by its parent."""
+        self.seen[id(element)] = element
+
+    def note(self, kind: Kind, because: str) -> None:
+        """A finding."""
+        if GRAVITY[kind] > self.gravity:
+            self.kind, self.because, self.gravity = kind, because, GRAVITY[kind]
+
+    def note_unknown(self, because: str) -> None:
+        """Something that is not understood, and may touch any table."""
+        self.note(Kind.UNKNOWN, because)
+        self.tables = None
+
+    def note_text(self, verdict: Statement, where: str = "") -> None:
+        """The verdict on a piece of text within the statement."""
+        if not verdict.is_read:
+            self.note(verdict.kind, f"{where}: {verdict.because}" if where else verdict.because)
+        self.note_tables(verdict.tables)
+
+    def note_tables(self, names: Iterable[str] | None) -> None:
+        """Tables the statement touches; None when that is not known."""
+        if names is None:
+            self.tables = None
+        elif self.tables is not None:
+            self.tables.update(names)
+
+    def text(self, sql: str) -> None:
+        """A whole statement written as text."""
+        self.note_text(judge_text(sql, dialect=self.dialect, pure_functions=self.pure_functions))
+
+    def fragment(self, sql: str, where: str) -> None:
+        """A piece of SQL text in its place within the statement."""
+        self.note_text(judge_fragment(sql, dialect=self.dialect, pure_functions=self.pure_functions), where)
+
+    def function(self, name: str) -> None:
+        """A call of a function by name."""
+        verdict = judge_function(name, dialect=self.dialect, pure_functions=self.pure_functions)
+        if not verdict.is_read:
+            self.note(verdict.kind, verdict.because)
+        if name.lower() in self.pure_functions:
+            # The user vouches that it writes nothing, not that it reads nothing.
+            self.tables = None
+
+    def speaks(self, dialect_name: str | None) -> bool:
+        """True if text meant for this SQLAlchemy dialect is rendered by ours."""
+        if dialect_name in (None, "*", "default", self.dialect):
+            return True
+        # A mysql:// URL may lead to MariaDB, and the other way round.
+        return dialect_name in ("mysql", "mariadb") and self.dialect in ("mysql", "mariadb")
