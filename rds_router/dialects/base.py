@@ -60,8 +60,8 @@ class Dialect:
     """Asked in this order, in autocommit, on one connection."""
     read: Callable[[Answers], Report]
     position_after_write: str | None
-    """SQL whose single value is the primary's position, asked on the connection that has just committed.
-    NULL when this server keeps none; None when the engine has none."""
+    """SQL whose single value is the primary's position, at or after every commit that returned before it is asked,
+    on whichever connection. NULL when this server keeps none; None when the engine has none."""
     parse_position: Callable[[str], Position]
     """Reads the text of a position. Raises ValueError on anything else."""
     guard: tuple[str, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rds_router.core.observation import Report
+from rds_router.core.observation import Report, Role
 from rds_router.core.position import MariaDBGtidList
 from rds_router.dialects.base import Answers, Dialect, Query, Row
 from rds_router.dialects.mysql import READ_ONLY_SESSION, role_of, seconds_behind, verdict_of_error
@@ -20,10 +20,11 @@ def read(answers: Answers, /) -> Report:
     refusals = [is_on(server.get(name)) for name in ("read_only", "innodb_read_only")]
     is_writable = None if None in refusals else not any(refusals)
     follows = None if connections is None else bool(connections)
+    role = role_of(follows=follows, is_writable=is_writable)
     return Report(
-        role=role_of(follows=follows, is_writable=is_writable),
+        role=role,
         lag=furthest(seconds_behind(connection) for connection in connections or ()),
-        position=_position(server),
+        position=_position(server, is_replica=role is Role.REPLICA),
         is_writable=is_writable,
         follows=follows,
         identity=_identity(server),
@@ -35,13 +36,14 @@ def _identity(server: Row) -> str:
     return f"{server_id}@{host}:{port}" if server_id and host and port else ""
 
 
-def _position(server: Row) -> MariaDBGtidList | None:
-    """All that this server has applied or written.
+def _position(server: Row, *, is_replica: bool) -> MariaDBGtidList | None:
+    """Where this server stands in each domain; of a replica, also which other servers' GTIDs it contains.
 
-    Three sources, each alone too little: gtid_slave_pos is right on a replica but stands still on a promoted one
+    Three sources, each alone too little: gtid_slave_pos is right on a replica but stands still on a promoted one,
     and names only the last server of a domain; gtid_binlog_state names every server, but is written before the
-    engine commits. So: gtid_slave_pos, this server's own GTIDs, and those of others up to where the applier is
-    known to have committed. Without a binary log a server that applies nothing has no position at all.
+    engine commits. So: gtid_slave_pos, this server's own GTIDs, and, on a replica, those of others up to where
+    the applier is known to have committed. A primary shows its last GTIDs only, which a replica without a binary
+    log can cover too. Without a binary log a server that applies nothing has no position at all.
     """
     applied = _gtids(server.get("gtid_slave_pos"))
     logged = _gtids(server.get("gtid_binlog_state"))
@@ -50,13 +52,13 @@ def _position(server: Row) -> MariaDBGtidList | None:
         return None
     if applied.is_empty and not is_on(server.get("log_bin")):
         return None
+    own = tuple(gtid for gtid in logged.gtids if str(gtid[1]) == own_id)
+    if not is_replica:
+        last = {gtid[0]: gtid for gtid in sorted(applied.gtids + own, key=lambda gtid: gtid[2])}
+        return MariaDBGtidList(tuple(last.values()))
     committed = {domain: sequence for domain, _, sequence in applied.gtids}
-    visible = tuple(
-        (domain, writer, sequence)
-        for domain, writer, sequence in logged.gtids
-        if str(writer) == own_id or sequence <= committed.get(domain, 0)
-    )
-    return MariaDBGtidList(applied.gtids + visible)
+    others = tuple(gtid for gtid in logged.gtids if gtid[2] <= committed.get(gtid[0], 0))
+    return MariaDBGtidList(applied.gtids + own + others)
 
 
 def _gtids(value: object) -> MariaDBGtidList | None:
@@ -85,9 +87,8 @@ MARIADB = Dialect(
         ),
     ),
     read=read,
-    # last_gtid is this connection's own last commit, so it waits for nobody else's; a connection that has not
-    # written yet has none.
-    position_after_write="SELECT COALESCE(NULLIF(@@last_gtid, ''), NULLIF(@@global.gtid_binlog_pos, ''))",
+    # Not @@last_gtid: that is one connection's own last commit, perhaps of last week.
+    position_after_write="SELECT NULLIF(@@global.gtid_binlog_pos, '')",
     parse_position=MariaDBGtidList.parse,
     guard=READ_ONLY_SESSION,
     verdict_of_error=verdict_of_error,

@@ -94,7 +94,8 @@ def _identity(system_identifier: Any, started_at: Any) -> str:
 
 _READS_STATISTICS = "pg_read_all_stats"
 _NO_STATISTICS = missing_grant(
-    _READS_STATISTICS, "the timeline a replica streams, until its next restart point after a failover"
+    _READS_STATISTICS,
+    "after a failover, until its next restart point, whether a replica follows the new primary",
 )
 
 _VERDICT: dict[str, Verdict] = {
