@@ -37,6 +37,8 @@ class Report:
     """True when it is set up to replicate from another server; None when the account may not see that."""
     identity: str = ""
     """The server's own id (server_uuid, system identifier), to notice one server under two names."""
+    heartbeat: float | None = None
+    """The heartbeat row it holds, in seconds of the primary's clock; None without one."""
     missing: tuple[str, ...] = ()
     """Grants the account lacks, each ending in what therefore stays unknown."""
 

@@ -1,0 +1,165 @@
+"""The user's choices."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+from rds_router.errors import PolicyError
+
+AfterWrite: TypeAlias = Literal["token", "primary", "any"]
+NoReplica: TypeAlias = Literal["primary", "error", "stalest"]
+ReplicaTransactions: TypeAlias = Literal["autocommit", "snapshot"]
+UnknownLag: TypeAlias = Literal["exclude", "allow"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingPolicy:
+    """What the user promises his readers and allows the router. Times are seconds.
+
+    Raises :class:`~rds_router.errors.PolicyError` for a value that is not accepted.
+    """
+
+    max_lag: float = 5.0
+    """A replica further behind gets no reads; it returns at half of this."""
+    unknown_lag: UnknownLag = "exclude"
+    """What to do with a replica whose lag is not known: it gets no reads, or gets them all the same."""
+    after_write: AfterWrite = "token"
+    """After a commit that wrote, the same client's reads go to replicas that have the write, else to the
+    primary ("token"); to the primary for ``after_write_window`` ("primary"); anywhere ("any")."""
+    after_write_window: float = 5.0
+    """How long "primary" above lasts, and how long a reader stays on the primary when the
+    position of his write cannot be told."""
+    no_replica: NoReplica = "primary"
+    """The last resort when no replica is eligible: the primary, an error, or the least stale
+    replica within ``hard_max_lag``."""
+    hard_max_lag: float = 60.0
+    """The bound of ``no_replica="stalest"``."""
+    replica_transactions: ReplicaTransactions = "autocommit"
+    """Each read on a replica sees the newest data there at the lowest cost in round trips
+    ("autocommit"), or all reads of one transaction see one moment ("snapshot")."""
+    guard: bool = True
+    """Make replica connections refuse writes, as a net under the classifier."""
+    heartbeat: bool = False
+    """Write one row on the primary at each probe and measure lag by its age on the replicas. It alone tells
+    a replica that was cut off from its primary from one that idles. Creates the table
+    ``rds_router_heartbeat``."""
+    probe_interval: float = 1.0
+    """How often each server is asked how it is."""
+    probe_timeout: float = 1.0
+    """After this a probe counts as failed."""
+    zone: str = ""
+    """Replicas of this zone are preferred while one of them is eligible."""
+    pure_functions: frozenset[str] = field(default_factory=frozenset)
+    """Names of your own SQL functions that only read, so that statements calling them may go to a replica."""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            check = _CHECKS.get(item.name)
+            if check is not None:
+                object.__setattr__(self, item.name, check(item.name, getattr(self, item.name)))
+        if self.hard_max_lag < self.max_lag:
+            raise PolicyError("hard_max_lag", self.hard_max_lag, f"at least max_lag ({self.max_lag:g})")
+
+    @property
+    def max_age(self) -> float:
+        """How old an observation may be and still count: three missed probes and a time-out."""
+        return 3 * self.probe_interval + self.probe_timeout
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any], *, prefix: str = "") -> RoutingPolicy:
+        """A policy from configuration values or environment strings, ``prefix`` cut off the upper-case names.
+
+        Keys that do not begin with the prefix are ignored. Raises PolicyError naming the full key for a
+        value that is not accepted, or a key that is no field.
+        """
+        names = {item.name.upper(): item.name for item in dataclasses.fields(cls)}
+        given: dict[str, Any] = {}
+        for key, value in settings.items():
+            if key.startswith(prefix) and key[len(prefix) :] in names:
+                given[names[key[len(prefix) :]]] = value
+        try:
+            return cls(**given)
+        except PolicyError as error:
+            raise PolicyError(prefix + error.field.upper(), error.value, error.accepted) from None
+
+
+def _seconds(*, minimum: float, maximum: float = math.inf) -> Callable[[str, Any], float]:
+    bound = f"from {minimum:g} to {maximum:g}" if maximum < math.inf else f"of at least {minimum:g}"
+
+    def check(name: str, value: Any) -> float:
+        try:
+            seconds = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            seconds = math.nan
+        if not (minimum <= seconds <= maximum and math.isfinite(seconds)):
+            raise PolicyError(name, value, f"a number of seconds {bound}")
+        return seconds
+
+    return check
+
+
+def _one_of(alias: Any) -> Callable[[str, Any], str]:
+    accepted = get_args(alias)
+
+    def check(name: str, value: Any) -> str:
+        if value not in accepted:
+            raise PolicyError(name, value, "one of " + ", ".join(repr(each) for each in accepted))
+        return str(value)
+
+    return check
+
+
+_TRUTH: Final = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+
+
+def _boolean(name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    truth = _TRUTH.get(str(value).strip().lower())
+    if truth is None:
+        raise PolicyError(name, value, "true or false")
+    return truth
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise PolicyError(name, value, "a string")
+    return value
+
+
+def _names(name: str, value: Any) -> frozenset[str]:
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, Iterable) or not all(isinstance(each, str) for each in (value := list(value))):
+        raise PolicyError(name, value, "names of SQL functions: a list, or one comma-separated string")
+    return frozenset(each.strip().lower() for each in value if each.strip())
+
+
+_CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
+    "max_lag": _seconds(minimum=0.0),
+    "unknown_lag": _one_of(UnknownLag),
+    "after_write": _one_of(AfterWrite),
+    "after_write_window": _seconds(minimum=0.0),
+    "no_replica": _one_of(NoReplica),
+    "hard_max_lag": _seconds(minimum=0.0),
+    "replica_transactions": _one_of(ReplicaTransactions),
+    "guard": _boolean,
+    "heartbeat": _boolean,
+    "probe_interval": _seconds(minimum=0.01, maximum=3600.0),
+    "probe_timeout": _seconds(minimum=0.05, maximum=60.0),
+    "zone": _text,
+    "pure_functions": _names,
+}

@@ -1,0 +1,293 @@
+"""What is believed of the servers: a frozen snapshot, and the step from one to the next.
+
+1. A snapshot (:class:`Topology`) is never changed; :func:`evolve` makes the next one from news.
+2. News is an :class:`~rds_router.core.observation.Observation` or a new list of :class:`Server`.
+3. The primary of the moment is the configured one until exactly one other server accepts writes and follows
+   nobody, while it follows somebody or refuses writes itself; or is gone, and the other was seen as a replica
+   before (a promotion, not a stray server). Two that claim to be the primary change nothing.
+4. A replica's lag is what it reports, raised by what its position shows to be missing.
+5. Who is eligible is settled here, once for each news, so that a decision only picks.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from rds_router.core.observation import Observation, Report, Role
+from rds_router.core.policy import RoutingPolicy
+from rds_router.core.position import Position
+from rds_router.core.token import Token
+
+HISTORY: Final = 128
+"""How many of the primary's positions are remembered, to date those of the replicas."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server of the cluster, as configured."""
+
+    name: str
+    weight: float = 1.0
+    """Its share of the reads, against the others' weights."""
+    zone: str = ""
+    is_primary: bool = False
+    """Configured as the primary; who is the primary now is the topology's to say."""
+
+
+class Objection(enum.Enum):
+    """Why a server does not get a read."""
+
+    UNSEEN = "not seen yet"
+    UNREACHABLE = "unreachable"
+    STALE_NEWS = "not heard of lately"
+    LAGGING = "lagging"
+    UNKNOWN_LAG = "lag unknown"
+    ROGUE = "accepts writes and follows nobody"
+    IS_PRIMARY = "is the primary"
+    BEHIND_TOKEN = "behind the token"
+    TOO_STALE = "staler than asked for"
+    EXCLUDED = "failed this statement"
+    OTHER_ZONE = "in another zone"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is believed of one server."""
+
+    server: Server
+    observation: Observation | None = None
+    """The last news of it, good or bad."""
+    report: Report | None = None
+    """The last good report."""
+    lag: float | None = None
+    """Seconds it is behind the primary; None when not known."""
+    as_of: float | None = None
+    """Monotonic seconds: it holds everything that was committed before this moment."""
+    was_replica: bool = False
+    """It was seen as a replica since this process began."""
+    is_lagging: bool = False
+    """Over ``max_lag`` once, and not yet back under half of it."""
+    objection: Objection | None = Objection.UNSEEN
+    """Why it gets no reads; None when it is eligible."""
+
+    def satisfies(self, token: Token) -> bool:
+        """True if it surely holds what the token's owner has written."""
+        if token.at is not None and (self.as_of is None or self.as_of < token.at):
+            return False
+        if token.position is None:
+            return True
+        position = self.report.position if self.report else None
+        return position is not None and position.covers(token.position)
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The snapshot."""
+
+    servers: tuple[Seen, ...]
+    policy: RoutingPolicy
+    writer: str
+    """Name of the primary of the moment."""
+    generation: int = 0
+    """Grows each time the primary changes."""
+    at: float = float("-inf")
+    """Monotonic seconds of the last news."""
+    eligible: tuple[Seen, ...] = ()
+    """The replicas that may answer reads, in the order configured."""
+    fresh_until: float = float("inf")
+    """Monotonic seconds: from then on some eligible replica's news is too old."""
+    history: tuple[tuple[float, Position], ...] = ()
+    """The primary's positions with the time before they were asked for, oldest first."""
+    heartbeat: float | None = None
+    """The last heartbeat seen on the primary, by the primary's clock."""
+
+    @classmethod
+    def of(cls, servers: Iterable[Server], policy: RoutingPolicy) -> Topology:
+        """The snapshot before anything is known: all reads go to the configured primary."""
+        listed = tuple(Seen(each) for each in servers)
+        writer = next(each.server.name for each in listed if each.server.is_primary)
+        return cls(servers=listed, policy=policy, writer=writer)
+
+    def __getitem__(self, name: str) -> Seen:
+        for seen in self.servers:
+            if seen.server.name == name:
+                return seen
+        raise KeyError(name)
+
+    def __repr__(self) -> str:
+        others = ", ".join(_describe(seen) for seen in self.servers if seen.server.name != self.writer)
+        return f"<Topology generation {self.generation}: primary {self.writer}; {others or 'no replica'}>"
+
+    @property
+    def replicas(self) -> tuple[Seen, ...]:
+        """All servers but the primary of the moment."""
+        return tuple(seen for seen in self.servers if seen.server.name != self.writer)
+
+    def eligible_at(self, now: float) -> tuple[Seen, ...]:
+        """The replicas whose last news is fresh enough to believe."""
+        if now <= self.fresh_until:
+            return self.eligible
+        return tuple(seen for seen in self.eligible if not _is_old(seen, self.policy, now))
+
+
+def evolve(topology: Topology, news: Observation | Iterable[Server], *, now: float) -> Topology:
+    """The next snapshot. Pure: ``now`` (monotonic seconds) is an argument."""
+    if isinstance(news, Observation):
+        known = any(seen.server.name == news.server for seen in topology.servers)
+        return _settle(_observed(topology, news), now) if known else topology
+    return _settle(_listed(topology, news), now)
+
+
+def _listed(topology: Topology, servers: Iterable[Server]) -> Topology:
+    """A new server list. One without a primary changes nothing: that is a fault of its source."""
+    before = {seen.server.name: seen for seen in topology.servers}
+    listed = tuple(replace(before[each.name], server=each) if each.name in before else Seen(each) for each in servers)
+    if not any(seen.server.is_primary for seen in listed):
+        return topology
+    if any(seen.server.name == topology.writer for seen in listed):
+        return replace(topology, servers=listed)
+    writer = next(seen.server.name for seen in listed if seen.server.is_primary)
+    return replace(topology, servers=listed, writer=writer, generation=topology.generation + 1, history=())
+
+
+def _observed(topology: Topology, news: Observation) -> Topology:
+    servers = tuple(_heard(seen, news) if seen.server.name == news.server else seen for seen in topology.servers)
+    topology = _elected(replace(topology, servers=servers, at=max(topology.at, news.at)))
+    if news.report is None:
+        return topology
+    if news.server == topology.writer:
+        return _remembered(topology, news, news.report)
+    servers = tuple(
+        _measured(topology, seen, news, news.report) if seen.server.name == news.server else seen
+        for seen in topology.servers
+    )
+    return replace(topology, servers=servers)
+
+
+def _heard(seen: Seen, news: Observation) -> Seen:
+    was_replica = seen.was_replica or (news.report is not None and news.report.role is Role.REPLICA)
+    return replace(seen, observation=news, report=news.report or seen.report, was_replica=was_replica)
+
+
+def _elected(topology: Topology) -> Topology:
+    """Rule 3: follow a primary that moved; never choose between two that claim it."""
+    claimants = [seen for seen in topology.servers if _claims(seen)]
+    if len(claimants) != 1 or claimants[0].server.name == topology.writer:
+        return topology
+    (heir,) = claimants
+    writer = topology[topology.writer]
+    if not (_has_stepped_down(writer) or (_is_gone(writer) and heir.was_replica)):
+        return topology
+    generation = topology.generation + 1
+    return replace(topology, writer=heir.server.name, generation=generation, history=(), heartbeat=None)
+
+
+def _claims(seen: Seen) -> bool:
+    """Its last word, not older than its last error, is that it accepts writes and follows nobody."""
+    report = seen.observation.report if seen.observation else None
+    return report is not None and report.role is Role.PRIMARY and report.is_writable is not False
+
+
+def _has_stepped_down(seen: Seen) -> bool:
+    """Its last word is that it follows somebody or refuses writes."""
+    report = seen.observation.report if seen.observation else None
+    return report is not None and (report.role is Role.REPLICA or report.is_writable is False)
+
+
+def _is_gone(seen: Seen) -> bool:
+    return seen.observation is not None and seen.observation.report is None
+
+
+def _remembered(topology: Topology, news: Observation, report: Report) -> Topology:
+    heartbeat = topology.heartbeat if report.heartbeat is None else report.heartbeat
+    if report.position is None:
+        return replace(topology, heartbeat=heartbeat)
+    history = (*topology.history[-HISTORY + 1 :], (news.at, report.position))
+    return replace(topology, history=history, heartbeat=heartbeat)
+
+
+def _measured(topology: Topology, seen: Seen, news: Observation, report: Report) -> Seen:
+    """Rule 4: the lag and the moment a replica's data is complete to."""
+    held, missing = _dated(topology.history, report.position)
+    lag = report.lag
+    if report.lag_grows_when_idle and held is not None and missing is None:
+        lag = 0.0
+    if topology.policy.heartbeat:
+        beats = topology.heartbeat, report.heartbeat
+        lag = None if beats[0] is None or beats[1] is None else max(0.0, beats[0] - beats[1])
+    if lag is not None and missing is not None:
+        # It lacks something that the primary had committed by then: at least that much behind,
+        # whatever it says (a replica cut off from its primary reports 0 until replica_net_timeout).
+        lag = max(lag, news.at - missing)
+    if held is None and report.position is None and lag is not None:
+        held = news.at - lag - _RESOLUTION
+    as_of = seen.as_of if held is None else max(held, seen.as_of or held)
+    bound = topology.policy.max_lag
+    is_lagging = lag is not None and lag > (bound / 2 if seen.is_lagging else bound)
+    return replace(seen, lag=lag, as_of=as_of, is_lagging=is_lagging)
+
+
+_RESOLUTION: Final = 2.0
+"""Seconds_Behind counts whole seconds by the replica's clock: without positions, a margin."""
+
+
+def _dated(history: tuple[tuple[float, Position], ...], position: Position | None) -> tuple[float | None, float | None]:
+    """When the primary was last known to have no more than ``position``, and first known to have more."""
+    if position is None:
+        return None, None
+    missing: float | None = None
+    for at, place in reversed(history):
+        if position.covers(place):
+            return at, missing
+        missing = at
+    return None, missing
+
+
+def _settle(topology: Topology, now: float) -> Topology:
+    """Rule 5: who is eligible from now on, and for how long that may be believed."""
+    servers = tuple(replace(seen, objection=_objection(topology, seen, now)) for seen in topology.servers)
+    eligible = tuple(seen for seen in servers if seen.objection is None)
+    near = {seen.server.name for seen in eligible if seen.server.zone == topology.policy.zone}
+    if near and topology.policy.zone:
+        servers = tuple(
+            replace(seen, objection=Objection.OTHER_ZONE)
+            if seen.objection is None and seen.server.name not in near
+            else seen
+            for seen in servers
+        )
+        eligible = tuple(seen for seen in servers if seen.objection is None)
+    fresh_until = min(
+        (seen.observation.at + topology.policy.max_age for seen in eligible if seen.observation),
+        default=float("inf"),
+    )
+    return replace(topology, servers=servers, eligible=eligible, fresh_until=fresh_until)
+
+
+def _objection(topology: Topology, seen: Seen, now: float) -> Objection | None:
+    if seen.server.name == topology.writer:
+        return Objection.IS_PRIMARY
+    if seen.observation is None:
+        return Objection.UNSEEN
+    report = seen.observation.report
+    if report is None:
+        return Objection.UNREACHABLE
+    if _is_old(seen, topology.policy, now):
+        return Objection.STALE_NEWS
+    if report.role is Role.PRIMARY:
+        return Objection.ROGUE
+    if seen.lag is None:
+        return Objection.UNKNOWN_LAG if topology.policy.unknown_lag == "exclude" else None
+    return Objection.LAGGING if seen.is_lagging else None
+
+
+def _is_old(seen: Seen, policy: RoutingPolicy, now: float) -> bool:
+    return seen.observation is None or now - seen.observation.at > policy.max_age
+
+
+def _describe(seen: Seen) -> str:
+    if seen.objection is None:
+        return f"{seen.server.name} {'lag unknown' if seen.lag is None else f'{seen.lag:.1f} s'}"
+    return f"{seen.server.name} {seen.objection.value}"

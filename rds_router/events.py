@@ -1,0 +1,216 @@
+"""What happened, as frozen records, and the emitter that tells the logger ``rds_router`` and listeners of it.
+
+Every fallback is an event and a count. Listeners are called in the thread in which the thing happened: they must
+be quick, and an error of theirs is logged and never reaches the statement that caused the event.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import ClassVar, TypeAlias
+
+from rds_router.core.topology import Objection, Seen, Topology
+
+_log = logging.getLogger("rds_router")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened. ``str()`` is one line for a log."""
+
+    level: ClassVar[int] = logging.WARNING
+    """What the logger ``rds_router`` is told it with."""
+
+    def __str__(self) -> str:
+        values = " ".join(f"{item.name}={getattr(self, item.name)!r}" for item in fields(self))
+        return f"{type(self).__name__} {values}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaIn(Event):
+    """A replica may answer reads from now on."""
+
+    level = logging.INFO
+
+    server: str
+    lag: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaOut(Event):
+    """A replica gets no reads from now on."""
+
+    server: str
+    why: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PrimaryMoved(Event):
+    """Another server is the primary now."""
+
+    old: str
+    new: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrimaryOut(Event):
+    """The primary does not answer, or does not accept writes; nobody else is known to be the primary."""
+
+    server: str
+    why: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PrimaryIn(Event):
+    """The primary answers and accepts writes (again)."""
+
+    level = logging.INFO
+
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class WritableReplica(Event):
+    """A replica accepts writes of its own: set it read_only, or it may part from its primary."""
+
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class SameServer(Event):
+    """Two configured names lead to one server: take one of them out."""
+
+    servers: tuple[str, ...]
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class GrantMissing(Event):
+    """The account may not see something; the text names the grant and what therefore stays unknown."""
+
+    server: str
+    grant: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOnPrimary(Event):
+    """A read went to the primary because no replica was eligible. Counted each time, told once an outage."""
+
+    server: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Healed(Event):
+    """A replica refused a statement taken for a read; it ran on the primary, as its shape will from now on."""
+
+    server: str
+    shape: str
+    error: str
+
+
+Listener: TypeAlias = Callable[[Event], None]
+
+
+class Emitter:
+    """Counts events by the name of their class and tells listeners."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._listeners: tuple[Listener, ...] = ()
+
+    def __repr__(self) -> str:
+        counted = ", ".join(f"{name} {count}" for name, count in sorted(self.counts.items()))
+        return f"<Emitter: {len(self._listeners)} listeners; {counted or 'nothing happened'}>"
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Tell ``listener`` of every event from now on. Returns a function that ends it."""
+        self._listeners = (*self._listeners, listener)
+
+        def stop() -> None:
+            self._listeners = tuple(each for each in self._listeners if each is not listener)
+
+        return stop
+
+    def emit(self, event: Event) -> None:
+        """Count the event, log it and tell everyone."""
+        self.counts[type(event).__name__] += 1
+        _log.log(event.level, "%s", event)
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:
+                _log.exception("a listener of rds_router failed on %s", event)
+
+
+def changes(old: Topology, new: Topology) -> Iterator[Event]:
+    """The events between two snapshots, in the order in which a reader wants them."""
+    if new.writer != old.writer:
+        yield PrimaryMoved(old.writer, new.writer, new.generation)
+    before = {seen.server.name: seen for seen in old.servers}
+    for seen in new.servers:
+        yield from _server_changes(before.get(seen.server.name), seen, is_writer=seen.server.name == new.writer)
+    yield from _twins(old, new)
+
+
+def _server_changes(old: Seen | None, new: Seen, *, is_writer: bool) -> Iterator[Event]:
+    name = new.server.name
+    if is_writer:
+        trouble, before = _trouble(new), _trouble(old)
+        if trouble != before and trouble is not None:
+            yield PrimaryOut(name, *trouble)
+        elif trouble != before or (old is not None and old.report is None and new.report is not None):
+            yield PrimaryIn(name)
+    elif new.objection is not (old.objection if old else Objection.UNSEEN):
+        if new.objection is None:
+            yield ReplicaIn(name, new.lag)
+        elif new.objection is not Objection.UNSEEN:
+            yield ReplicaOut(name, new.objection.value, _detail(new))
+    report = new.report
+    if report is None:
+        return
+    earlier = old.report if old else None
+    if not is_writer and report.follows and report.is_writable and not (earlier and earlier.is_writable):
+        yield WritableReplica(name)
+    for grant in report.missing:
+        if earlier is None or grant not in earlier.missing:
+            yield GrantMissing(name, grant)
+
+
+def _trouble(seen: Seen | None) -> tuple[str, str] | None:
+    """Why this server cannot serve as the primary, as far as is known."""
+    if seen is None or seen.observation is None:
+        return None
+    report = seen.observation.report
+    if report is None:
+        return "unreachable", seen.observation.error
+    if report.is_writable is False:
+        return "read-only", "it refuses writes: point the router at the primary, or make this server writable"
+    return None
+
+
+def _detail(seen: Seen) -> str:
+    if seen.objection is Objection.UNREACHABLE and seen.observation is not None:
+        return seen.observation.error
+    return f"{seen.lag:.1f} s" if seen.objection is Objection.LAGGING and seen.lag is not None else ""
+
+
+def _twins(old: Topology, new: Topology) -> Iterator[Event]:
+    known = _by_identity(old)
+    for identity, names in _by_identity(new).items():
+        if len(names) > 1 and known.get(identity) != names:
+            yield SameServer(names, identity)
+
+
+def _by_identity(topology: Topology) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for seen in topology.servers:
+        if seen.report is not None and seen.report.identity:
+            found[seen.report.identity] = (*found.get(seen.report.identity, ()), seen.server.name)
+    return found

@@ -1,0 +1,185 @@
+"""SQLAlchemy: Flask-SQLAlchemy's extension, with a router behind its default bind."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final, ParamSpec, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+import flask_sqlalchemy
+from flask import Flask, Response, current_app, g, has_request_context, request
+from flask_sqlalchemy import record_queries
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from rds_router.core.policy import RoutingPolicy
+from rds_router.core.token import Token
+from rds_router.errors import ConfigurationError
+from rds_router.flask import cookie
+from rds_router.flask.session import FlaskRoutingSession
+from rds_router.router import Router
+from rds_router.servers import Replica, ReplicaLike
+from rds_router.session import scoped_session
+from rds_router.settings import policy_settings, uris_from_environment
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_log = logging.getLogger("rds_router")
+PREFIX: Final = "RDS_ROUTER_"
+
+
+class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
+    """A drop-in for ``flask_sqlalchemy.SQLAlchemy`` whose session sends reads to replicas.
+
+    Reads these keys of ``app.config`` besides Flask-SQLAlchemy's own:
+
+    ``SQLALCHEMY_REPLICA_URIS``           replicas of the default bind: a list of URLs or Replica, or one
+                                          comma-separated string; none: a plain Flask-SQLAlchemy
+    ``RDS_ROUTER_<FIELD>``                each field of RoutingPolicy, as ``RDS_ROUTER_MAX_LAG``
+    ``RDS_ROUTER_REPLICA_ENGINE_OPTIONS`` overrides ``SQLALCHEMY_ENGINE_OPTIONS`` for replicas
+
+    Without ``SQLALCHEMY_DATABASE_URI`` the environment's ``DB_HOST`` and its kin are used. Raises
+    ConfigurationError for a value that cannot work.
+    """
+
+    def __init__(self, app: Flask | None = None, **options: Any) -> None:
+        self._app_routers: WeakKeyDictionary[Flask, Router] = WeakKeyDictionary()
+        super().__init__(app, **options)
+
+    def init_app(self, app: Flask) -> None:
+        """See Flask-SQLAlchemy; the router does not connect before its first use."""
+        if app.config.get("SQLALCHEMY_DATABASE_URI") is None and not app.config.get("SQLALCHEMY_BINDS"):
+            for key, value in uris_from_environment().items():
+                app.config[key] = value
+        super().init_app(app)
+        app.after_request(functools.partial(self._send_token, app))
+
+    @property
+    def router(self) -> Router:
+        """The current application's router. Needs an application context."""
+        self.engines  # noqa: B018  raises Flask-SQLAlchemy's own error without context or registration
+        app = current_app._get_current_object()  # type: ignore[attr-defined]
+        if app not in self._app_routers:
+            raise ConfigurationError("SQLALCHEMY_DATABASE_URI is not set, so there is no default bind to route")
+        return self._app_routers[app]
+
+    @property
+    def engines(self) -> Mapping[str | None, Engine]:
+        """Bind keys and their engines; None is the primary of the moment."""
+        engines = cast("dict[str | None, Engine]", super().engines)
+        router = self._app_routers.get(current_app._get_current_object())  # type: ignore[attr-defined]
+        if router is not None:
+            engines[None] = router.primary_engine()
+        return engines
+
+    @property
+    def has_bind_keys(self) -> bool:
+        """True if there are binds besides the default one."""
+        return len(self._app_engines[current_app._get_current_object()]) > 1  # type: ignore[attr-defined]
+
+    def request_token(self) -> Token | None:
+        """What the client of this request has written before, and must not be read behind."""
+        if not has_request_context() or self.router.policy.after_write == "any":
+            return None
+        if "_rds_router_token" not in g:
+            g._rds_router_token = cookie.read(current_app, request, self.router)
+        return cast("Token | None", g._rds_router_token)
+
+    def _make_scoped_session(self, options: dict[str, Any]) -> Any:
+        options.setdefault("class_", FlaskRoutingSession)
+        given = options["class_"]
+        if not issubclass(given, FlaskRoutingSession):
+            # A session class of the user's own keeps its methods; routing comes before its get_bind.
+            options["class_"] = type(given.__name__, (FlaskRoutingSession, given), {})
+        made = super()._make_scoped_session(options)
+        return scoped_session(made.session_factory, made.registry.scopefunc)
+
+    def _make_engine(self, bind_key: str | None, options: dict[str, Any], app: Flask) -> Engine:
+        if bind_key is not None:
+            return super()._make_engine(bind_key, options, app)
+        previous = self._app_routers.pop(app, None)
+        if previous is not None:
+            previous.close()
+        options = dict(options)
+        primary = options.pop("url")
+        router = Router(
+            Replica(primary, name=app.config.get("RDS_ROUTER_PRIMARY_NAME", "")),
+            [self._placed(each, app) for each in _replicas(app)],
+            policy=RoutingPolicy.from_settings(policy_settings(app.config, PREFIX), prefix=PREFIX),
+            engine_options=options,
+            replica_engine_options=_options(app, "RDS_ROUTER_REPLICA_ENGINE_OPTIONS"),
+            on_engine=lambda engine, name, part: self._listen(app, engine),
+        )
+        self._app_routers[app] = router
+        return router.primary_engine(start=False)
+
+    def _placed(self, replica: ReplicaLike, app: Flask) -> ReplicaLike:
+        """A replica's URL with Flask-SQLAlchemy's own defaults: charset, paths relative to the instance."""
+        given = replica if isinstance(replica, Replica) else Replica(replica)
+        settings = {"url": given.url}
+        try:
+            self._apply_driver_defaults(settings, app)
+        except SQLAlchemyError:
+            return replica  # malformed: the Router says what is wrong with it
+        return Replica(settings["url"], name=given.name, weight=given.weight, zone=given.zone)
+
+    def _listen(self, app: Flask, engine: Engine) -> None:
+        # The first primary is there before this key is set, and Flask-SQLAlchemy itself listens to it.
+        if app in self._app_routers and app.config.get("SQLALCHEMY_RECORD_QUERIES"):
+            record_queries._listen(engine)
+
+    def _send_token(self, app: Flask, response: Response) -> Response:
+        """After a request that wrote: tell the client's next request what it must not read behind."""
+        if app not in self._app_routers or not self.session.registry.has():
+            return response
+        session, router = cast("FlaskRoutingSession", self.session()), self._app_routers[app]
+        token = session.token
+        if token is None or token == self.request_token() or router.policy.after_write == "any":
+            return response
+        try:
+            token = session.locate() or token
+        except SQLAlchemyError as error:
+            _log.warning("the position of a write is not known (%s): its author reads by time", type(error).__name__)
+        if not cookie.write(app, response, router, token, is_secure=request.is_secure) and not app.config.get(
+            "_RDS_ROUTER_TOLD"
+        ):
+            app.config["_RDS_ROUTER_TOLD"] = True
+            _log.warning(
+                "SECRET_KEY is not set: tokens cannot be signed, so a client's next request may miss his write"
+            )
+        return response
+
+
+def primary_only(view: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Decorator for a view: all its reads go to the primary."""
+
+    @functools.wraps(view)
+    def on_primary(*arguments: _P.args, **options: _P.kwargs) -> _R:
+        db: SQLAlchemy = current_app.extensions["sqlalchemy"]
+        with cast("scoped_session", db.session).using_primary():
+            return cast("_R", current_app.ensure_sync(view)(*arguments, **options))
+
+    return on_primary
+
+
+def _replicas(app: Flask) -> list[ReplicaLike]:
+    given = app.config.setdefault("SQLALCHEMY_REPLICA_URIS", [])
+    if given is None:
+        return []
+    if isinstance(given, str):
+        return [each.strip() for each in given.split(",") if each.strip()]
+    if not isinstance(given, (list, tuple)):
+        raise ConfigurationError(
+            f"SQLALCHEMY_REPLICA_URIS is {type(given).__name__}, but must be a list of URLs or one "
+            "comma-separated string"
+        )
+    return list(given)
+
+
+def _options(app: Flask, key: str) -> dict[str, Any]:
+    given = app.config.setdefault(key, {})
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f"{key} is {given!r}, but must be a dict of create_engine() arguments")
+    return dict(given)

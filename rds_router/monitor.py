@@ -1,0 +1,293 @@
+"""Asks every server how it is, on a schedule, and tells the router.
+
+One daemon thread a server, so that a server that hangs delays the news of no other. A thread owns its connection:
+nobody else touches it, but for a timer that shuts the socket under a probe that outlives its time (neither
+``tcp_user_timeout`` nor ``statement_timeout`` ends a query on a frozen PostgreSQL). Threads start with the first use
+of the router, not at import; they end with :meth:`Monitor.close`, and start anew in a forked child (R13).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final
+
+from sqlalchemy.engine import URL
+
+from rds_router import drivers
+from rds_router.core.observation import Observation, Report
+from rds_router.core.policy import RoutingPolicy
+from rds_router.dialects import dialect_for, run_probe
+from rds_router.dialects.base import Dialect, Row, Verdict
+from rds_router.dialects.heartbeat import Heartbeat, heartbeat_for
+from rds_router.servers import Target
+
+
+class Prober:
+    """Probes one server over one connection of its own. Used by one thread at a time."""
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        policy: RoutingPolicy,
+        clock: Callable[[], float],
+        connect_options: Mapping[str, Any],
+    ) -> None:
+        self.name = target.server.name
+        self.dialect = dialect_for(target.family)
+        self._url = target.url
+        self._policy = policy
+        self._clock = clock
+        self._open = drivers.connector(target.url, connect_options, policy.probe_timeout)
+        self._connection: Any = None
+
+    def probe(self, *, as_primary: bool) -> Observation:
+        """Ask the server now. Never raises: what went wrong is in the observation.
+
+        ``as_primary``: it is the primary of the moment, whose heartbeat is to be renewed.
+        """
+        # The clock is read before the questions: what is learnt is at least as new as that.
+        at = self._clock()
+        try:
+            with _Deadline(self._policy.probe_timeout) as deadline:
+                if self._connection is None:
+                    self._connection = self._open()
+                    self.dialect = self._told_family()
+                deadline.watch(drivers.socket_of(self._connection))
+                report = run_probe(self.dialect, self._rows)
+                if self._policy.heartbeat:
+                    report = self._with_heartbeat(report, writes=as_primary)
+        except Exception as error:  # whatever a driver raises is news of this server
+            self.close()
+            return Observation(self.name, at, error=one_line(error, self._url))
+        return Observation(self.name, at, report)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):  # it may be broken already, each driver in its own way
+                connection.close()
+
+    def forked(self) -> None:
+        """In a forked child: the connection is the parent's; closing it here would end it there."""
+        if self._connection is not None:
+            _parents.append(self._connection)
+            self._connection = None
+
+    def _told_family(self) -> Dialect:
+        """``mysql://`` may lead to MariaDB: the server's version tells."""
+        if self._url.get_backend_name() not in drivers.MYSQL:
+            return self.dialect
+        (row,) = self._rows("SELECT @@version AS version")
+        return dialect_for(self._url.get_backend_name(), str(row["version"]))
+
+    def _with_heartbeat(self, report: Report, *, writes: bool) -> Report:
+        heartbeat = heartbeat_for(self.dialect.name)
+        if heartbeat is None:
+            return report
+        if writes:
+            refusal = self._beat(heartbeat)
+            if refusal:
+                return replace(report, missing=(*report.missing, refusal))
+        try:
+            rows = self._rows(heartbeat.read)
+        except Exception as error:
+            if self.dialect.verdict_of_error(error) is Verdict.GONE:
+                raise
+            return report  # not there yet: the lag stays unknown
+        return replace(report, heartbeat=float(rows[0]["at"])) if rows else report
+
+    def _beat(self, heartbeat: Heartbeat) -> str:
+        """Renew the row; make it the first time. Returns what is missing for it, if anything."""
+        write = heartbeat.write_every(self._policy.probe_interval / 2)
+        try:
+            self._rows(write)
+            if not self._rows(heartbeat.read):
+                self._rows(heartbeat.create[-1])
+        except Exception as error:
+            if self.dialect.verdict_of_error(error) is Verdict.GONE:
+                raise
+            try:
+                for statement in heartbeat.create:
+                    self._rows(statement)
+            except Exception as refused:
+                if self.dialect.verdict_of_error(refused) is Verdict.GONE:
+                    raise
+                return f"CREATE, INSERT, UPDATE for the heartbeat table ({one_line(refused, self._url)}): lag unknown"
+        return ""
+
+    def _rows(self, sql: str) -> Sequence[Row]:
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute(sql)
+            if cursor.description is None:
+                return []
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row)) for row in cursor.fetchall()]  # noqa: B905  a row is as long as its header
+        finally:
+            cursor.close()
+
+
+class Monitor:
+    """Runs the probers. ``publish`` is called in their threads."""
+
+    def __init__(
+        self,
+        probers: Iterable[Prober],
+        *,
+        publish: Callable[[Observation, Dialect], None],
+        is_writer: Callable[[str], bool],
+        interval: float,
+        random: Callable[[], float],
+    ) -> None:
+        self.probers = tuple(probers)
+        self._publish = publish
+        self.is_writer = is_writer
+        self._interval = interval
+        self._random = random
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._wakes = {prober.name: threading.Event() for prober in self.probers}
+        self._done = {prober.name: 0 for prober in self.probers}
+        self._turned = threading.Condition()
+
+    def __repr__(self) -> str:
+        return f"<Monitor: {len(self._threads)} of {len(self.probers)} servers watched>"
+
+    @property
+    def is_running(self) -> bool:
+        return bool(self._threads)
+
+    def start(self) -> None:
+        """Begin to watch. The caller makes sure that this is called once."""
+        self._threads = [
+            threading.Thread(
+                target=_watch,
+                args=(weakref.ref(self), prober, self._stop, self._wakes[prober.name]),
+                name=f"rds-router {prober.name}",
+                daemon=True,
+            )
+            for prober in self.probers
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def refresh(self, timeout: float) -> bool:
+        """Probe every server now and wait. False if some did not answer in ``timeout`` seconds."""
+        with self._turned:
+            # A probe that is under way was sent before this call: the one after it counts.
+            wanted = {name: done + 2 for name, done in self._done.items()}
+            for wake in self._wakes.values():
+                wake.set()
+
+            def is_done() -> bool:
+                for name, number in wanted.items():
+                    if self._done[name] < number:
+                        self._wakes[name].set()
+                return all(self._done[name] >= number for name, number in wanted.items())
+
+            return self._turned.wait_for(is_done, timeout)
+
+    def close(self, *, wait: float = 0.0) -> None:
+        """End the threads; each closes its connection. Waits for them up to ``wait`` seconds."""
+        self._stop.set()
+        for wake in self._wakes.values():
+            wake.set()
+        threads, self._threads = self._threads, []
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(wait)
+
+    def forked(self) -> None:
+        """In a forked child: no thread lives, every lock may be held by one that does not."""
+        self._stop = threading.Event()
+        self._threads = []
+        self._wakes = {prober.name: threading.Event() for prober in self.probers}
+        self._turned = threading.Condition()
+        for prober in self.probers:
+            prober.forked()
+
+    def turned(self, observation: Observation, dialect: Dialect) -> None:
+        """A probe is done: publish it, and tell those who wait for it."""
+        self._publish(observation, dialect)
+        with self._turned:
+            self._done[observation.server] += 1
+            self._turned.notify_all()
+
+    def pause(self) -> float:
+        """Seconds until the next probe: the interval with a fifth of jitter, so that workers spread."""
+        return self._interval * (0.8 + 0.4 * self._random())
+
+
+def _watch(monitor: weakref.ref[Monitor], prober: Prober, stop: threading.Event, wake: threading.Event) -> None:
+    """The life of a monitor thread. It holds no reference that keeps a forgotten router alive."""
+    try:
+        while not stop.is_set():
+            wake.clear()
+            owner = monitor()
+            if owner is None:
+                break
+            as_primary = owner.is_writer(prober.name)
+            del owner
+            observation = prober.probe(as_primary=as_primary)
+            owner = monitor()
+            if owner is None or stop.is_set():
+                break
+            owner.turned(observation, prober.dialect)
+            pause = owner.pause()
+            del owner
+            wake.wait(pause)
+    finally:
+        prober.close()
+
+
+class _Deadline:
+    """Shuts the watched socket if the block outlives its time, which ends the driver's wait with an error."""
+
+    def __init__(self, seconds: float) -> None:
+        self._timer = threading.Timer(seconds + _GRACE, self._expire)
+        self._timer.daemon = True
+        self._lock = threading.Lock()
+        self._socket: int | None = None
+
+    def __enter__(self) -> _Deadline:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        with self._lock:
+            self._socket = None
+
+    def watch(self, number: int | None) -> None:
+        with self._lock:
+            self._socket = number
+
+    def _expire(self) -> None:
+        with self._lock:
+            if self._socket is not None:
+                with suppress(OSError), socket.socket(fileno=os.dup(self._socket)) as copy:
+                    copy.shutdown(socket.SHUT_RDWR)
+
+
+_GRACE: Final = 0.2
+"""Seconds by which a driver's own time-out, with its better error, may come first."""
+
+_parents: Final[list[Any]] = []
+
+
+def one_line(error: BaseException, url: URL) -> str:
+    """A driver's error in one line, without the password."""
+    text = re.sub(r"\s+", " ", f"{type(error).__name__}: {error}").strip()
+    for secret in {str(url.password or ""), url.render_as_string(hide_password=False)}:
+        if secret and len(secret) > 2:
+            text = text.replace(secret, "***")
+    return text[:300]

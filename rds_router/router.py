@@ -1,0 +1,280 @@
+"""The router: the state of the world, and the one place that changes it.
+
+1. It holds the snapshot (``_topology``), assigned in :meth:`Router._observe` and nowhere else once it is made.
+2. :meth:`Router.route` throws the dice, reads the clock and asks the pure ``decide``.
+3. It owns the engines and the monitor, and lets go of both in :meth:`Router.close`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy.engine import URL, Engine
+from sqlalchemy.sql.base import Executable
+
+from rds_router.classify.cache import Classifier
+from rds_router.core.decision import Decision, Reason, decide
+from rds_router.core.observation import Observation
+from rds_router.core.policy import RoutingPolicy
+from rds_router.core.scope import Scope
+from rds_router.core.statement import Kind, Statement
+from rds_router.core.topology import Topology, evolve
+from rds_router.dialects import dialect_for
+from rds_router.dialects.base import Dialect, Verdict
+from rds_router.engines import Engines, OnEngine
+from rds_router.errors import RouterClosed
+from rds_router.events import Emitter, Healed, ReadOnPrimary, changes
+from rds_router.monitor import Monitor, Prober, one_line
+from rds_router.routed_engine import RoutedEngine
+from rds_router.servers import ReplicaLike, targets
+
+FRESH: Final = Scope()
+"""The scope of a session that has done nothing."""
+A_READ: Final = Statement(Kind.READ, "asked for")
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """One decision, with what it was made for."""
+
+    clause: Any
+    """The statement: an Executable, or a mapper in a flush."""
+    decision: Decision
+
+
+class Router:
+    """Sends statements to the primary and its replicas.
+
+    ``primary`` and ``replicas`` are URLs or :class:`~rds_router.Replica`; replicas may be one comma-separated string.
+    ``engine_options`` go to ``create_engine`` for every server, ``replica_engine_options`` override them for replicas.
+    ``on_engine(engine, server, part)`` is called for each engine made. ``clock`` (monotonic seconds) and ``random``
+    are for tests. Nothing connects before the first use. Raises ConfigurationError for what cannot work.
+    """
+
+    def __init__(
+        self,
+        primary: ReplicaLike,
+        replicas: str | Iterable[ReplicaLike] = (),
+        *,
+        policy: RoutingPolicy | None = None,
+        engine_options: Mapping[str, Any] | None = None,
+        replica_engine_options: Mapping[str, Any] | None = None,
+        on_engine: OnEngine | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        found = targets(primary, replicas)
+        options = dict(engine_options or {})
+        self.policy = policy or RoutingPolicy()
+        self.clock = clock
+        self.events = Emitter()
+        self.has_replicas = len(found) > 1
+        self.primary = RoutedEngine("primary", self.primary_engine)
+        self.reader = RoutedEngine("reader", self._reader_engine)
+        self._random = random
+        self._topology = Topology.of((each.server for each in found), self.policy)
+        self._dialect = dialect_for(found[0].family)
+        self._classifier = Classifier(self._dialect.name, self.policy.pure_functions)
+        self._lock = threading.Lock()
+        self._is_awake = not self.has_replicas
+        self._is_closed = False
+        self._is_out = False
+        self._engines = Engines(
+            {each.server.name: each for each in found},
+            policy=self.policy,
+            dialect=lambda: self._dialect,
+            primary_options=options,
+            replica_options={**options, **(replica_engine_options or {})},
+            on_engine=on_engine,
+        )
+        probers = [
+            Prober(
+                each,
+                policy=self.policy,
+                clock=clock,
+                connect_options=options.get("connect_args", {}),
+            )
+            for each in found
+        ]
+        self._monitor = Monitor(
+            probers,
+            publish=self._observe,
+            is_writer=self._is_writer,
+            interval=self.policy.probe_interval,
+            random=random,
+        )
+        _routers.add(self)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else repr(self._topology)[1:-1]
+        return f"<Router {self._dialect.name}, {state}>"
+
+    def __enter__(self) -> Router:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def topology(self) -> Topology:
+        """What is believed of the servers now."""
+        return self._topology
+
+    @property
+    def dialect(self) -> Dialect:
+        """The engine family: from the URL, then from the server itself (``mysql://`` may lead to MariaDB)."""
+        return self._dialect
+
+    def judge(self, clause: Executable | str) -> Statement:
+        """The cached verdict on a statement."""
+        return self._classifier.judge(clause)
+
+    def route(
+        self,
+        statement: Statement,
+        scope: Scope = FRESH,
+        *,
+        exclude: frozenset[str] = frozenset(),
+        clause: Any = None,
+    ) -> Decision:
+        """Decide where a statement goes. Raises NoServerAvailable where the policy forbids the last resort."""
+        if not self._is_awake:
+            self.start()
+        topology = self._topology
+        decision = decide(
+            statement,
+            scope,
+            topology,
+            self.policy,
+            now=self.clock(),
+            draw=self._random(),
+            exclude=exclude,
+        )
+        if decision.reason is Reason.NO_REPLICA_ELIGIBLE and not topology.eligible:
+            self._read_on_primary(decision)
+        captured = _captured.get()
+        if captured is not None:
+            captured.append(Routed(clause, decision))
+        return decision
+
+    def noted(self, statement: Statement, scope: Scope, clause: Any) -> None:
+        """A statement follows an earlier decision of its transaction: only who captures wants to know."""
+        if _captured.get() is not None:
+            self.route(statement, scope, clause=clause)
+
+    def engine(self, decision: Decision) -> Engine:
+        """The engine that a decision means."""
+        return self._engines.get(decision.target, "replica" if decision.is_replica else "primary")
+
+    def primary_engine(self, *, start: bool = True) -> Engine:
+        """The engine of the primary of the moment. ``start=False`` leaves the monitor asleep."""
+        if start and not self._is_awake:
+            self.start()
+        return self._engines.get(self._topology.writer, "primary")
+
+    def explain(self, clause: Executable | str, scope: Scope = FRESH) -> Decision:
+        """Where this statement would go now, and why: ``print(router.explain(select(Post)))``."""
+        return decide(self.judge(clause), scope, self._topology, self.policy, now=self.clock(), draw=self._random())
+
+    def start(self) -> None:
+        """Begin to watch the servers; the first use does it. Raises RouterClosed after close()."""
+        with self._lock:
+            if self._is_closed:
+                raise RouterClosed("this router is closed: make a new one")
+            if not self._monitor.is_running and self.has_replicas:
+                self._monitor.start()
+            self._is_awake = True
+
+    def refresh(self, timeout: float = 5.0) -> bool:
+        """Probe every server now and wait for the answers. False if some took longer than ``timeout`` seconds."""
+        self.start()
+        return not self.has_replicas or self._monitor.refresh(timeout)
+
+    def close(self) -> None:
+        """End the monitor's threads and dispose of every engine. The router cannot be used again."""
+        with self._lock:
+            self._is_closed = True
+            self._is_awake = False
+        self._monitor.close(wait=self.policy.probe_timeout)
+        self._engines.close()
+
+    @contextmanager
+    def capture(self) -> Iterator[list[Routed]]:
+        """Collect the decisions made in this thread or task while the block runs, of every router."""
+        collected: list[Routed] = []
+        mark = _captured.set(collected)
+        try:
+            yield collected
+        finally:
+            _captured.reset(mark)
+
+    def is_refusal(self, error: BaseException) -> bool:
+        """True if a driver's error says that the server does not accept writes."""
+        return self._dialect.verdict_of_error(error) is Verdict.READ_ONLY
+
+    def healed(self, clause: Executable, server: str, error: BaseException) -> None:
+        """A replica refused ``clause`` as a write: remember its shape, and say so (R9)."""
+        because = f"refused by the read-only replica {server}"
+        self._classifier.learn(clause, Statement(Kind.WRITE, because))
+        shape = " ".join(str(clause).split())[:200]
+        self.events.emit(Healed(server, shape, one_line(error, URL.create(self._dialect.name))))
+
+    def _reader_engine(self) -> Engine:
+        # Always the guarded kind, also when the last resort is the primary: whoever asks for a reader must not write.
+        return self._engines.get(self.route(A_READ).target, "replica")
+
+    def _is_writer(self, name: str) -> bool:
+        return self._topology.writer == name
+
+    def _observe(self, news: Observation, dialect: Dialect) -> None:
+        """The one place that changes the state of the world; acts on it after the lock."""
+        with self._lock:
+            old = self._topology
+            self._topology = new = evolve(old, news, now=self.clock())
+            if news.server == new.writer and dialect.name != self._dialect.name:
+                self._dialect = dialect
+                self._classifier = Classifier(dialect.name, self.policy.pure_functions)
+        if new.writer != old.writer:
+            self._engines.retire(old.writer, "primary")
+            self._engines.retire(new.writer, "replica")
+        if new.eligible:
+            self._is_out = False
+        for event in changes(old, new):
+            self.events.emit(event)
+
+    def _read_on_primary(self, decision: Decision) -> None:
+        why = ", ".join(f"{name} {objection.value}" for name, objection in decision.objections)
+        if self._is_out:
+            self.events.counts[ReadOnPrimary.__name__] += 1
+        else:
+            self._is_out = True
+            self.events.emit(ReadOnPrimary(decision.target, why))
+
+    def _forked(self) -> None:
+        """In a forked child: no thread runs, no lock is held by a living one, sockets are the parent's (R13)."""
+        self._lock = threading.Lock()
+        self._is_awake = not self.has_replicas
+        self._engines.forked()
+        self._monitor.forked()
+
+
+_captured: ContextVar[list[Routed] | None] = ContextVar("rds_router captured", default=None)
+_routers: weakref.WeakSet[Router] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for router in list(_routers):
+        router._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

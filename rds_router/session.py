@@ -1,0 +1,326 @@
+"""RoutingSession: an ordinary Session whose statements find their server.
+
+1. ``get_bind`` is where SQLAlchemy asks; it answers with the engine that the router decided on.
+2. The scope is what this session has done: it begins anew when the root transaction ends, whoever ended it.
+3. ``execute`` and its siblings are overridden for what ``get_bind`` cannot see: options given with the call, the
+   statement around a nested load, and a replica that refuses a write (R9).
+4. Binds of any kind that the user chose himself are honoured (R7); without replicas nothing here does anything (R8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError, UnboundExecutionError
+from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.orm import scoped_session as _scoped_session
+
+from rds_router import causality
+from rds_router.classify.hints import ROUTE_OPTION, STALENESS_OPTION, max_staleness_from, route_from
+from rds_router.core.scope import Hold, Route, Scope
+from rds_router.core.statement import Kind, Statement
+from rds_router.core.token import Token
+from rds_router.core.topology import Topology
+from rds_router.router import FRESH, Router
+
+_T = TypeVar("_T")
+_NONE: Final[Mapping[str, Any]] = {}
+_HELD: Final = Statement(Kind.WRITE, "in a transaction that writes")
+
+
+class RoutingSession(Session):
+    """A Session that reads from replicas and writes to the primary.
+
+    Takes ``router=`` and everything that :class:`sqlalchemy.orm.Session` takes. Without a router, with ``bind=`` or
+    ``binds=`` of your own, it is a plain Session for what they cover.
+    """
+
+    def __init__(
+        self, bind: Engine | Connection | None = None, *, router: Router | None = None, **options: Any
+    ) -> None:
+        super().__init__(bind, **options)
+        self._router = router
+        self._has_binds = bool(options.get("binds"))
+        self._scope: Scope = FRESH
+        # What the transaction has settled on: nothing moves inside it.
+        self._home: Engine | None = None
+        self._pin: tuple[Topology, Engine] | None = None
+        self._committed = False
+        # What the call under way is.
+        self._statement: Any = None
+        self._call_wish: Mapping[str, Any] = _NONE
+        self._changing = 0
+        self._answering: str | None = None
+
+    @property
+    def _routes(self) -> bool:
+        return self._router is not None and self.bind is None
+
+    # --- what a user asks for
+
+    @contextmanager
+    def using_primary(self) -> Iterator[RoutingSession]:
+        """Reads of the block go to the primary. A commit inside does not end it (R5)."""
+        with self._wishing("primary", None):
+            yield self
+
+    @contextmanager
+    def using_replica(self, *, max_staleness: float | None = None) -> Iterator[RoutingSession]:
+        """Reads of the block may be older than this session's own writes, by ``max_staleness`` seconds at most.
+
+        Statements that are no reads, and transactions that have written, go to the primary all the same.
+        """
+        with self._wishing("replica", max_staleness):
+            yield self
+
+    @property
+    def token(self) -> Token | None:
+        """What later reads may not go behind; None before the first commit that wrote."""
+        return self._scope.token
+
+    def locate(self) -> Token | None:
+        """The token in a form that means something in other processes, remembered.
+
+        Costs one round trip to the primary after a commit that wrote, else none. Raises the driver's error if the
+        primary does not answer.
+        """
+        token, router = self._scope.token, self._router
+        if token is not None and token.at is not None and router is not None:
+            # The transaction's own connection if there is one: the pool may have no second to give.
+            at_hand = None if self._home is None else super().connection({"bind": self._home})
+            located = causality.located(token, at_hand or router.primary_engine(), router.dialect)
+            self._scope = replace(self._scope, token=located)
+        return self._scope.token
+
+    def read_after(self, token: Token | None) -> None:
+        """Never read behind ``token`` from now on, nor behind what this session has written."""
+        if token is not None:
+            self._scope = replace(self._scope, token=token.merge(self._scope.token))
+            self._pin = None
+
+    # --- what SQLAlchemy asks
+
+    def get_bind(
+        self,
+        mapper: Any = None,
+        *,
+        clause: Any = None,
+        bind: Engine | Connection | None = None,
+        **options: Any,
+    ) -> Engine | Connection:
+        """The engine for one statement: see the module's docstring."""
+        router = self._router
+        if router is None or bind is not None or self.bind is not None:
+            return super().get_bind(mapper, clause=clause, bind=bind, **options)
+        if self._has_binds:
+            try:
+                return super().get_bind(mapper, clause=clause, **options)
+            except UnboundExecutionError:
+                pass  # not among the user's own binds
+        if not router.has_replicas:
+            return router.primary_engine()
+        return self._route(router, mapper, clause)
+
+    def connection(self, *arguments: Any, **options: Any) -> Connection:
+        """As Session.connection(). What runs on it is invisible here: the transaction stays on the primary (R3)."""
+        chosen = (arguments[0] if arguments else options.get("bind_arguments")) or _NONE
+        if self._routes and chosen.get("bind") is None:
+            self._hold(Hold.CONNECTION, wrote=True)
+        return super().connection(*arguments, **options)
+
+    def merge(self, instance: _T, **options: Any) -> _T:
+        """As Session.merge(). It reads what it is about to change: on the primary (R4)."""
+        if self._routes:
+            self._hold(Hold.MERGE, wrote=False)
+        return super().merge(instance, **options)
+
+    def execute(self, statement: Any, params: Any = None, **options: Any) -> Any:
+        """As Session.execute(), with ``execution_options=dict(rds_route=..., rds_max_staleness=...)``."""
+        return self._run(super().execute, statement, params, options)
+
+    def scalar(self, statement: Any, params: Any = None, **options: Any) -> Any:
+        """As Session.scalar()."""
+        return self._run(super().scalar, statement, params, options)
+
+    def scalars(self, statement: Any, params: Any = None, **options: Any) -> Any:
+        """As Session.scalars()."""
+        return self._run(super().scalars, statement, params, options)
+
+    def bind_mapper(self, mapper: Any, bind: Any) -> None:
+        """As Session.bind_mapper()."""
+        self._has_binds = True
+        super().bind_mapper(mapper, bind)
+
+    def bind_table(self, table: Any, bind: Any) -> None:
+        """As Session.bind_table()."""
+        self._has_binds = True
+        super().bind_table(table, bind)
+
+    # --- how it is answered
+
+    def _run(self, run: Callable[..., _T], statement: Any, params: Any, options: dict[str, Any]) -> _T:
+        if not self._routes:
+            return run(statement, params, **options)
+        outer = self._statement, self._call_wish
+        self._statement = statement
+        self._call_wish = _wish_in(options.get("execution_options") or _NONE)
+        self._answering = None
+        is_change = getattr(statement, "is_dml", False)
+        self._changing += is_change
+        try:
+            return run(statement, params, **options)
+        except DBAPIError as error:
+            if not self._is_healable(error):
+                raise
+            self._heal(statement, error)
+            return run(statement, params, **options)
+        finally:
+            self._changing -= is_change
+            self._statement, self._call_wish = outer
+
+    def _route(self, router: Router, mapper: Any, clause: Any) -> Engine:
+        if clause is None:
+            if mapper is not None:
+                # A flush, or the second question of an ORM bulk statement (R4).
+                return self._on_primary(router, Hold.WROTE, mapper)
+            if self._statement is None:
+                # session.get_bind() by somebody who wants an engine: no statement follows here.
+                return self._home or router.primary_engine()
+            clause = self._statement  # a union() of ORM selects comes without its clause
+        if self._changing:
+            # The SELECT that an UPDATE or DELETE runs first to learn which rows it will change (R4).
+            return self._on_primary(router, Hold.WROTE, clause)
+        scope = self._scope
+        if scope.wrote and self._home is not None:
+            router.noted(_HELD, scope, clause)
+            self._answering = None
+            return self._home
+        statement = router.judge(clause)
+        pin = self._pin
+        own_wish = _wish_in(clause._execution_options)
+        if own_wish or self._call_wish:
+            scope = self._wished(scope, own_wish)
+        elif (
+            pin is not None
+            and statement.kind is Kind.READ
+            and pin[0] is router.topology
+            and router.clock() <= pin[0].fresh_until
+        ):
+            self._answering = scope.pinned
+            router.noted(statement, scope, clause)
+            return pin[1]
+        if self.twophase:
+            return self._on_primary(router, Hold.TWO_PHASE, clause)
+        return self._decided(router, statement, scope, clause)
+
+    def _decided(self, router: Router, statement: Any, scope: Scope, clause: Any) -> Engine:
+        decision = router.route(statement, scope, clause=clause)
+        self._scope = decision.statement_effect(self._scope)
+        if not decision.is_replica:
+            return self._at_home(router)
+        self._answering = decision.target
+        engine = router.engine(decision)
+        if scope is FRESH:
+            self._pin = decision.topology, engine
+        return engine
+
+    def _on_primary(self, router: Router, hold: Hold, what: Any) -> Engine:
+        self._hold(hold, wrote=True)
+        router.noted(_HELD, self._scope, what)
+        return self._at_home(router)
+
+    def _at_home(self, router: Router) -> Engine:
+        """The primary's engine, and the same one until the transaction ends, wherever the primary goes meanwhile."""
+        self._answering = None
+        if self._home is None:
+            self._home = router.primary_engine()
+        return self._home
+
+    def _hold(self, hold: Hold, *, wrote: bool) -> None:
+        self._scope = self._scope.held(hold, wrote=wrote)
+        self._pin = None
+
+    def _wished(self, scope: Scope, own_wish: Mapping[str, Any]) -> Scope:
+        """R6: the statement's wish wins over the block's; given with the call, over the statement's own."""
+        wish = {**own_wish, **self._call_wish}
+        route, staleness = route_from(wish), max_staleness_from(wish)
+        return replace(
+            scope,
+            wish=scope.wish if route is None else route,
+            max_staleness=scope.max_staleness if staleness is None else staleness,
+        )
+
+    @contextmanager
+    def _wishing(self, wish: Route, max_staleness: float | None) -> Iterator[None]:
+        outer = self._scope.wish, self._scope.max_staleness
+        self._scope = replace(self._scope, wish=wish, max_staleness=max_staleness)
+        self._pin = None
+        try:
+            yield
+        finally:
+            self._scope = replace(self._scope, wish=outer[0], max_staleness=outer[1])
+            self._pin = None
+
+    def _is_healable(self, error: DBAPIError) -> bool:
+        """R9: the replica itself refused the statement as a write, and this transaction has written nothing."""
+        if self._router is None or self._answering is None or self._scope.wrote or error.orig is None:
+            return False
+        return self._router.is_refusal(error.orig)
+
+    def _heal(self, statement: Any, error: DBAPIError) -> None:
+        assert self._router is not None
+        assert self._answering is not None
+        self._router.healed(statement, self._answering, error.orig or error)
+        self._hold(Hold.WROTE, wrote=True)
+
+    def _end_scope(self) -> None:
+        scope, committed = self._scope, self._committed
+        self._committed = False
+        self._pin = self._home = None
+        if scope is not FRESH and self._router is not None:
+            scope = scope.ended(committed=committed, at=self._router.clock())
+            self._scope = FRESH if scope == FRESH else scope
+
+
+def _wish_in(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options themselves if they hold a wish, else nothing: most statements carry options, few a wish."""
+    return options if options and (ROUTE_OPTION in options or STALENESS_OPTION in options) else _NONE
+
+
+@event.listens_for(RoutingSession, "after_commit")
+def _after_commit(session: RoutingSession) -> None:
+    if not session.in_nested_transaction():
+        session._committed = True
+
+
+@event.listens_for(RoutingSession, "after_transaction_end")
+def _after_transaction_end(session: RoutingSession, transaction: SessionTransaction) -> None:
+    # Session.commit() is not enough to listen to: `with session.begin():` never calls it.
+    if transaction.parent is None and session._routes:
+        session._end_scope()
+
+
+class scoped_session(_scoped_session[RoutingSession]):
+    """SQLAlchemy's scoped_session, with RoutingSession's own methods."""
+
+    def using_primary(self) -> Any:
+        """See :meth:`RoutingSession.using_primary`."""
+        return self().using_primary()
+
+    def using_replica(self, *, max_staleness: float | None = None) -> Any:
+        """See :meth:`RoutingSession.using_replica`."""
+        return self().using_replica(max_staleness=max_staleness)
+
+    @property
+    def token(self) -> Token | None:
+        """See :attr:`RoutingSession.token`."""
+        return self().token
+
+    def read_after(self, token: Token | None) -> None:
+        """See :meth:`RoutingSession.read_after`."""
+        self().read_after(token)

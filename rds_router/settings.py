@@ -1,0 +1,99 @@
+"""Settings from the environment and from configuration mappings."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy.engine import URL
+
+from rds_router.core.policy import RoutingPolicy
+from rds_router.errors import ConfigurationError
+
+OTHER_KEYS: Final = frozenset({"REPLICA_ENGINE_OPTIONS", "PRIMARY_NAME"})
+"""Configuration keys that are no policy fields."""
+
+
+def policy_settings(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The keys of ``config`` that set a policy field. Raises ConfigurationError for one that is no field."""
+    fields = {item.name.upper() for item in dataclasses.fields(RoutingPolicy)}
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if not (isinstance(key, str) and key.startswith(prefix)):
+            continue
+        name = key[len(prefix) :]
+        if name in fields:
+            found[key] = value
+        elif name not in OTHER_KEYS:
+            accepted = ", ".join(prefix + each for each in sorted(fields | OTHER_KEYS))
+            raise ConfigurationError(f"{key} is no setting of rds_router; accepted are {accepted}")
+    return found
+
+
+def uris_from_environment(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """``SQLALCHEMY_DATABASE_URI`` and ``SQLALCHEMY_REPLICA_URIS`` made of ``DB_HOST`` and its kin.
+
+    ``DB_HOST`` (needed; without it the result is empty), ``DB_USER``, ``DB_PASS``, ``DB_PORT``, ``DB_NAME``,
+    ``DB_REPLICA_HOSTS`` (comma-separated, each ``host`` or ``host:port``), ``DB_SSL_CA`` (a file with the
+    certificates to trust; the server's name is verified), ``DB_DRIVER`` (``mysql+pymysql``). A ``.env`` file in the
+    working directory or above is read if python-dotenv is installed; real environment variables win. Raises
+    ConfigurationError naming the key and what is accepted.
+    """
+    if environment is None:
+        environment = {**_dotenv(), **os.environ}
+    host = environment.get("DB_HOST", "").strip()
+    if not host:
+        return {}
+    driver = environment.get("DB_DRIVER", "mysql+pymysql")
+    port = _port("DB_PORT", environment.get("DB_PORT", ""))
+    authority = environment.get("DB_SSL_CA", "").strip()
+    if authority and not os.path.isfile(authority):
+        raise ConfigurationError(f"DB_SSL_CA is {authority!r}, but must be a file with certificates in PEM form")
+
+    def url(place: str) -> URL:
+        name, own_port = _split("DB_REPLICA_HOSTS", place)
+        return URL.create(
+            driver,
+            username=environment.get("DB_USER") or None,
+            password=environment.get("DB_PASS") or None,
+            host=name,
+            port=own_port or port,
+            database=environment.get("DB_NAME") or None,
+            query=_tls_query(driver, authority),
+        )
+
+    hosts = [each.strip() for each in environment.get("DB_REPLICA_HOSTS", "").split(",") if each.strip()]
+    return {"SQLALCHEMY_DATABASE_URI": url(host), "SQLALCHEMY_REPLICA_URIS": [url(each) for each in hosts]}
+
+
+def _tls_query(driver: str, authority: str) -> dict[str, str]:
+    if not authority:
+        return {}
+    if driver.startswith("postgresql"):
+        return {"sslmode": "verify-full", "sslrootcert": authority}
+    return {"ssl_ca": authority, "ssl_verify_cert": "true", "ssl_verify_identity": "true"}
+
+
+def _split(key: str, place: str) -> tuple[str, int | None]:
+    if place.count(":") != 1:
+        return place, None  # a plain name, or an IPv6 address
+    host, _, port = place.partition(":")
+    return host, _port(key, port)
+
+
+def _port(key: str, text: str) -> int | None:
+    if not text.strip():
+        return None
+    if not text.strip().isdigit() or not 0 < int(text) < 65536:
+        raise ConfigurationError(f"{key} is {text!r}, but a port must be a number from 1 to 65535")
+    return int(text)
+
+
+def _dotenv() -> dict[str, str]:
+    try:
+        from dotenv import dotenv_values, find_dotenv
+    except ImportError:
+        return {}
+    return {key: value for key, value in dotenv_values(find_dotenv(usecwd=True)).items() if value is not None}
