@@ -159,7 +159,7 @@ class Router:
             draw=self._random(),
             exclude=exclude,
         )
-        if decision.reason is Reason.NO_REPLICA_ELIGIBLE and not topology.eligible:
+        if decision.reason is Reason.NO_REPLICA_ELIGIBLE:
             self._read_on_primary(decision)
         captured = _captured.get()
         if captured is not None:

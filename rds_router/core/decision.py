@@ -9,7 +9,7 @@
 4. Is there no replica configured?                             the primary (R8)
 5. Which replicas are eligible: seen, fresh, not lagging (R11), not behind the token (R5), fresh enough
    for the statement's own bound (R6), not among those that just failed it (R10)?
-   None: the policy's last resort (R11).
+   Eligible ones, but none fresh enough: the primary. None at all: the policy's last resort (R11).
 6. Does this transaction read from a replica already?          that one while it is eligible, else the primary (R2)
 7. Otherwise one of them by weight; the dice are an argument.
 """
@@ -40,6 +40,7 @@ class Reason(enum.Enum):
     AFTER_WRITE = "its client wrote a moment ago"
     NO_REPLICAS = "no replica is configured"
     NO_REPLICA_ELIGIBLE = "no replica is eligible"
+    NONE_FRESH_ENOUGH = "no replica is fresh enough for this reader"
     PIN_LOST = "the replica this transaction read from is not eligible any more"
     STALEST = "no replica is eligible, the least stale one is allowed"
 
@@ -147,8 +148,9 @@ def decide(
         )
     reason = Reason.READ
     if not candidates:
-        if policy.no_replica == "primary" or any(seen.server.name not in exclude for seen in eligible):
-            # Eligible replicas that are only not fresh enough for this reader are no outage.
+        if any(seen.server.name not in exclude for seen in eligible):
+            return primary(Reason.NONE_FRESH_ENOUGH)
+        if policy.no_replica == "primary":
             return primary(Reason.NO_REPLICA_ELIGIBLE)
         candidates = _least_stale(topology, policy, now, exclude) if policy.no_replica == "stalest" else ()
         if not candidates:

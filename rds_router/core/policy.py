@@ -143,9 +143,10 @@ def _text(name: str, value: Any) -> str:
 def _names(name: str, value: Any) -> frozenset[str]:
     if isinstance(value, str):
         value = value.split(",")
-    if not isinstance(value, Iterable) or not all(isinstance(each, str) for each in (value := list(value))):
+    names = list(value) if isinstance(value, Iterable) else [value]
+    if not all(isinstance(each, str) for each in names):
         raise PolicyError(name, value, "names of SQL functions: a list, or one comma-separated string")
-    return frozenset(each.strip().lower() for each in value if each.strip())
+    return frozenset(each.strip().lower() for each in names if each.strip())
 
 
 _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
