@@ -13,6 +13,7 @@ from flask import Flask, Response, current_app, g, has_request_context, request
 from flask_sqlalchemy import record_queries
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import sessionmaker
 
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.token import Token
@@ -21,7 +22,7 @@ from rds_router.flask import cookie
 from rds_router.flask.session import FlaskRoutingSession
 from rds_router.router import Router
 from rds_router.servers import Replica, ReplicaLike
-from rds_router.session import scoped_session
+from rds_router.session import RoutingSession, scoped_session
 from rds_router.settings import policy_settings, uris_from_environment
 
 _P = ParamSpec("_P")
@@ -94,7 +95,8 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
             # A session class of the user's own keeps its methods; routing comes before its get_bind.
             options["class_"] = type(given.__name__, (FlaskRoutingSession, given), {})
         made = super()._make_scoped_session(options)
-        return scoped_session(made.session_factory, made.registry.scopefunc)
+        factory = cast("sessionmaker[RoutingSession]", made.session_factory)
+        return scoped_session(factory, made.registry.scopefunc)
 
     def _make_engine(self, bind_key: str | None, options: dict[str, Any], app: Flask) -> Engine:
         if bind_key is not None:
