@@ -38,9 +38,7 @@ class _Kind:
 
 _KINDS = {
     "mariadb": _Kind(("mariadbd", "mysqld"), ("mariadb-install-db",), True, "apt-get install mariadb-server"),
-    "mysql": _Kind(
-        ("mysqld",), ("mysqld",), False, "run .ci/servers/install.sh mysql, or install it from mysql.com"
-    ),
+    "mysql": _Kind(("mysqld",), ("mysqld",), False, "run .ci/servers/install.sh mysql, or install it from mysql.com"),
     "postgresql": _Kind(("postgres",), ("initdb",), False, "apt-get install postgresql"),
 }
 

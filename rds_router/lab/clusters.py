@@ -7,6 +7,8 @@ from typing import Literal, Protocol
 
 from rds_router.lab.engines import ENGINES, Engine, Options, recipe
 from rds_router.lab.engines.base import APP, BARE
+from rds_router.lab.errors import NotSupported
+from rds_router.lab.file_cluster import FileCluster
 from rds_router.lab.guard import Guard
 from rds_router.lab.local import LocalRuntime
 from rds_router.lab.runtime import Runtime
@@ -69,8 +71,10 @@ def cluster(
         raise ValueError(f"replicas is {replicas}: 0 or more are accepted")
     if runtime not in ("local", "docker"):
         raise ValueError(f"unknown runtime {runtime!r}; accepted: local, docker")
-    if engine not in ENGINES:
+    if engine not in (*ENGINES, "sqlite"):
         raise ValueError(f"unknown engine {engine!r}; accepted: {', '.join(ENGINES)}, sqlite")
+    if engine == "sqlite":
+        return _sqlite(replicas, runtime, options)
     chosen = ENGINES[engine]
     found = recipe(engine)
     guard = Guard()
@@ -84,6 +88,17 @@ def cluster(
         guard.close()
         raise
     return ServerCluster(chosen, runs, guard, servers, database=database)
+
+
+def _sqlite(replicas: int, runtime: str, options: Options | None) -> Cluster:
+    if runtime != "local" or options:
+        raise NotSupported("sqlite is files of this machine: it has neither a docker runtime nor server options")
+    guard = Guard()
+    try:
+        return FileCluster(guard, replicas=replicas)
+    except BaseException:
+        guard.close()
+        raise
 
 
 def _server(engine: Engine, number: int, port: int, runtime: Runtime, database: str) -> Server:

@@ -52,7 +52,7 @@ class ServerCluster:
         return tuple(server for server in self.servers if not server.is_primary)
 
     def pause_replication(self, replica: Server, *, io_only: bool = False, sql_only: bool = False) -> None:
-        """Stop the replica's receiver and applier; or only the receiver (``io_only``), or only the applier (``sql_only``).
+        """Stop the replica's receiver and applier; ``io_only``: only the receiver; ``sql_only``: only the applier.
 
         They are different cases of lag: without a receiver the replica does not know how far behind it is,
         without an applier it does.
@@ -114,14 +114,14 @@ class ServerCluster:
 
         A primary that is alive is demoted first and nothing confirmed is lost; it becomes a replica (PostgreSQL's
         by being made anew, on the same port). If it is dead or frozen, the new one first fetches what any
-        living replica has more of; the old one is made anew when it is restarted. Pauses and delays of the promoted server
-        end; those of the others stay.
+        living replica has more of; the old one is made anew when it is restarted. Pauses and delays of the
+        promoted server end; those of the others stay.
         """
         self._must_be_running(server)
         if not server.is_primary:
             self._change_primary(server)
         self._engine.become_primary(server)
-        server.is_fenced = False
+        server.is_fenced, server.source = False, ""
         self._bring_others_behind(server)
         return server
 
@@ -158,9 +158,7 @@ class ServerCluster:
         waiting = [replica] if replica else [r for r in self.replicas if r.is_running and not r.pauses]
         for one in waiting:
             if not self._engine.wait_for(one, position, deadline - time.monotonic()):
-                raise LabTimeout(
-                    f"{one.name} has not reached {position} of {self.primary.name} within {timeout:g} s"
-                )
+                raise LabTimeout(f"{one.name} has not reached {position} of {self.primary.name} within {timeout:g} s")
 
     def log(self, server: Server) -> str:
         """The end of the server's own log."""

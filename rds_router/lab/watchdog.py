@@ -1,9 +1,9 @@
 """Cleans up after a process that could not: run as ``python -I -S watchdog.py DIRECTORY``.
 
-It waits on its standard input. ``end`` there means the cluster was stopped in good order: it leaves without doing
-anything. End of file, or its parent being gone, means the parent died (SIGKILL, a crash, ``os._exit``): then it ends every
-server whose data directory is inside DIRECTORY, with their children, removes the containers it was told of
-(``container ID``), and deletes DIRECTORY.
+It waits on its standard input. ``end`` there means the cluster was stopped in good order: it leaves without
+doing anything. End of file, or its parent being gone, means the parent died (SIGKILL, a crash, ``os._exit``):
+then it ends every server whose data directory is inside DIRECTORY, with their children, removes the containers it
+was told of (``container ID``), and deletes DIRECTORY.
 
 A parent-death signal would not do: it follows the thread that started the server, not the process. Standard
 library only, and nothing of this package: it must start in milliseconds and outlive whatever its parent broke.
@@ -75,9 +75,7 @@ def clean_up(directory: str, containers: list[str]) -> None:
 def processes() -> dict[int, tuple[int, list[str]]]:
     """Process id -> parent's id and arguments, of every process that is not a zombie."""
     if not Path("/proc/self/stat").exists():
-        listing = subprocess.run(
-            ["ps", "-A", "-o", "pid=,ppid=,command="], capture_output=True, text=True, check=False
-        )
+        listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,command="], capture_output=True, text=True, check=False)
         rows = (line.split(None, 2) for line in listing.stdout.splitlines())
         return {int(row[0]): (int(row[1]), row[2].split()) for row in rows if len(row) == 3}
     found = {}

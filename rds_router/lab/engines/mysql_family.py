@@ -173,9 +173,7 @@ class MySQL(MysqlFamily):
         self._start_what_is_not_paused(replica)
 
     def set_delay(self, replica: Server, seconds: float) -> None:
-        self._run(
-            replica, "STOP REPLICA SQL_THREAD", f"CHANGE REPLICATION SOURCE TO SOURCE_DELAY={round(seconds)}"
-        )
+        self._run(replica, "STOP REPLICA SQL_THREAD", f"CHANGE REPLICATION SOURCE TO SOURCE_DELAY={round(seconds)}")
         if "applier" not in replica.pauses:
             self._run(replica, "START REPLICA SQL_THREAD")
 

@@ -63,9 +63,7 @@ class MysqlRecipe:
 
     @property
     def key(self) -> str:
-        made_by = repr(
-            (self._build_command(Path("/t")), account_statements(self.engine), str(self.binaries.server))
-        )
+        made_by = repr((self._build_command(Path("/t")), account_statements(self.engine), str(self.binaries.server)))
         return f"{self.engine}-{self.binaries.version}-{hashlib.sha256(made_by.encode()).hexdigest()[:12]}"
 
     def build(self, directory: Path) -> None:

@@ -90,9 +90,7 @@ class PostgreSQL:
             self._run(replica, "SELECT pg_wal_replay_pause()")
             # Asking is not yet having: a record may still be applied in between.
             version = int(self._value(replica, "SHOW server_version_num"))
-            paused = (
-                "pg_get_wal_replay_pause_state() = 'paused'" if version >= 140000 else "pg_is_wal_replay_paused()"
-            )
+            paused = "pg_get_wal_replay_pause_state() = 'paused'" if version >= 140000 else "pg_is_wal_replay_paused()"
             self._until(replica, f"SELECT {paused}", "paused its replay")
 
     def resume(self, replica: Server, halves: frozenset[str], source: Server) -> None:
@@ -111,9 +109,7 @@ class PostgreSQL:
     def received(self, replica: Server) -> str:
         # What is received is in its own log and will be applied, whatever it follows later.
         return str(
-            self._value(
-                replica, "SELECT greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn(), '0/0'::pg_lsn)"
-            )
+            self._value(replica, "SELECT greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn(), '0/0'::pg_lsn)")
         )
 
     def wait_for(self, replica: Server, position: str, timeout: float) -> bool:
@@ -178,9 +174,7 @@ class PostgreSQL:
         try:
             import psycopg
         except ImportError as error:
-            raise EngineMissing(
-                "the lab talks to postgresql through psycopg: pip install 'psycopg[binary]'"
-            ) from error
+            raise EngineMissing("the lab talks to postgresql through psycopg: pip install 'psycopg[binary]'") from error
         user, password = self.admin
         try:
             connection = psycopg.connect(

@@ -54,15 +54,8 @@ class PostgresqlRecipe:
 
     @property
     def key(self) -> str:
-        made_by = repr(
-            (
-                self._initdb(Path("/t"), Path("/p")),
-                account_statements(),
-                database_statements(),
-                _ACCESS,
-                self.run_as,
-            )
-        )
+        sql = account_statements() + database_statements()
+        made_by = repr((self._initdb(Path("/t"), Path("/p")), sql, _ACCESS, _LEAST, self.run_as))
         return f"postgresql-{self.binaries.version}-{hashlib.sha256(made_by.encode()).hexdigest()[:12]}"
 
     def build(self, directory: Path) -> None:

@@ -1,0 +1,1 @@
+"""The lab keeps its promises."""
