@@ -1,0 +1,74 @@
+# Two commands matter: `make demo` shows the blog on a cluster, `make test` proves the rest. `make help` lists all.
+
+VENV   = .venv
+BIN    = $(VENV)/bin
+STAMPS = $(VENV)/.stamps
+# Empty: the first Python >= 3.10 that .ci/venv.sh finds.
+PYTHON =
+# SERVERS=skip leaves the machine's packages alone: tests of servers that are missing are then skipped.
+SERVERS =
+# Arguments for pytest, for example: make quick T="-k token -x"
+T =
+PORT = 5000
+
+# Tests that need no server, no container, no package index.
+QUICK = -m "not docker and not packaging and not servers"
+
+.PHONY: help demo test quick check style types imports docs unit servers bench release-check env clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 15
+
+demo: $(STAMPS)/demo ## the blog on the best cluster this machine can start: http://127.0.0.1:5000 (PORT=)
+	@$(BIN)/python examples/flask_blog/demo.py --port $(PORT)
+
+test: env servers check docs ## everything: style, types, imports, docs, all tests on real servers
+	@$(BIN)/python -m pytest $(T)
+
+quick: check unit ## the loop while writing: everything that needs no server
+
+check: style types imports
+
+style: env ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: env ## mypy --strict
+	@$(BIN)/mypy --strict
+
+imports: env ## import-linter: imports point down only
+	@$(BIN)/lint-imports
+
+unit: env
+	@$(BIN)/python -m pytest $(QUICK) $(T)
+
+docs: env ## the documentation, warnings are errors: build/docs/index.html
+	@$(BIN)/mkdocs build --quiet --strict
+
+bench: env ## benchmarks against a plain Session, paired CPU times
+	@$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' -o addopts= -s $(T)
+
+servers: env ## install the database servers that tests need (as root on Debian; SERVERS=skip: do not)
+	@SERVERS="$(SERVERS)" .ci/servers.sh
+
+release-check: env ## the built wheel, installed away from this checkout, passes the tests
+	@.ci/release-check.sh
+
+env: $(STAMPS)/dev
+
+clean: ## what was built, and the environments
+	rm -rf $(VENV) .tox build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+
+$(STAMPS)/venv:
+	@PYTHON="$(PYTHON)" sh .ci/venv.sh $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+# dev has all that the demo needs: after `make test`, `make demo` installs nothing.
+$(STAMPS)/demo: pyproject.toml | $(STAMPS)/venv
+	@[ $(STAMPS)/dev -nt pyproject.toml ] || sh .ci/pip-install.sh $(VENV) '.[flask,mysql,postgresql,lab]'
+	@touch $@
+
+$(STAMPS)/dev: pyproject.toml | $(STAMPS)/venv
+	@sh .ci/pip-install.sh $(VENV) '.[dev]'
+	@touch $@
