@@ -1,0 +1,87 @@
+"""SHOW: what it tells about data and schema may be asked anywhere; about the server or connection, the primary."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+
+from rds_router.classify.rules_base import SESSION_STATE, THIS_SERVER, Rules
+from rds_router.classify.rules_mysql import BOUND_VARIABLE_BEGINNINGS, BOUND_VARIABLES
+from rds_router.classify.rules_postgresql import BOUND_SETTINGS
+from rds_router.classify.scan import Clause, scan
+from rds_router.core.statement import Kind, Statement
+
+READ_WORDS = frozenset(
+    "columns fields index indexes keys tables databases schemas triggers events table create engines plugins "
+    "character charset collation privileges grants function procedure package contributors authors locales "
+    "library".split()
+)
+"""The word behind SHOW [FULL | EXTENDED] that names data or schema."""
+CONNECTION_WORDS = frozenset("warnings errors profile profiles count user_variables".split())
+"""What the last statements of this connection left behind."""
+
+
+def judge_show(tokens: Sequence[str], rules: Rules, pure_functions: Collection[str]) -> Statement:
+    """Judge a SHOW statement."""
+    words = [t.lower() for t in tokens[1:6]]
+    if rules.name == "postgresql":
+        return _show_postgresql(words, tokens)
+    while words and words[0] in {"full", "extended"}:
+        words.pop(0)
+    word = words[0] if words else ""
+    if word in CONNECTION_WORDS:
+        return Statement(Kind.SESSION, f"SHOW {word.upper()}: {SESSION_STATE}")
+    if word in {"global", "session", "local"} and words[1:2] == ["variables"]:
+        return Statement(Kind.SESSION, "SHOW SESSION VARIABLES") if word != "global" else _variables(tokens)
+    if word == "variables":
+        return _variables(tokens)
+    if word == "grants" and len(words) == 1:
+        return Statement(Kind.READ, "")
+    if word == "grants" or words[:2] == ["create", "user"]:
+        return _plain(tokens)
+    if word in READ_WORDS or words[:2] == ["storage", "engines"]:
+        if word in {"function", "procedure", "package"} and "code" in words:
+            return Statement(Kind.UNKNOWN, "SHOW CODE")
+        # LIKE and WHERE hold expressions, which may call functions. FROM is a schema's name or a table's.
+        verdict = scan(_without_names(tokens), rules, clause=Clause.QUERY, pure_functions=pure_functions)
+        return Statement(verdict.kind, verdict.because)
+    return Statement(Kind.SESSION, f"SHOW {word.upper()[:40]}: {THIS_SERVER}")
+
+
+def _without_names(tokens: Sequence[str]) -> list[str]:
+    """Keep what stands behind WHERE: before it there are only names, some spelt like keywords."""
+    for i, token in enumerate(tokens):
+        if token.lower() == "where":
+            return list(tokens[i:])
+    return []
+
+
+def _plain(tokens: Sequence[str]) -> Statement:
+    """SHOW GRANTS FOR somebody@somewhere: nothing in it can be an expression."""
+    if any(t in {"(", ":="} for t in tokens):
+        return Statement(Kind.UNKNOWN, "SHOW GRANTS")
+    return Statement(Kind.READ, "")
+
+
+def _variables(tokens: Sequence[str]) -> Statement:
+    """Read when the one pattern asked for can only be configuration, the same on every server."""
+    lowered = [t.lower() for t in tokens]
+    if "like" in lowered and lowered.index("like") == len(tokens) - 2:
+        pattern = tokens[-1][1:-1].lower()
+        like = re.compile(".*".join(re.escape(part) for part in pattern.split("%")))
+        if tokens[-1][0] in "'\"" and "\\" not in pattern and not any(like.fullmatch(name) for name in BOUND_VARIABLES):
+            begins = pattern.split("%")[0].split("_")[0]
+            if begins and not any(name.startswith(begins) for name in BOUND_VARIABLE_BEGINNINGS):
+                return Statement(Kind.READ, "")
+    return Statement(Kind.SESSION, f"SHOW VARIABLES: {THIS_SERVER}")
+
+
+def _show_postgresql(words: Sequence[str], tokens: Sequence[str]) -> Statement:
+    if len(tokens) < 2:
+        return Statement(Kind.UNKNOWN, "SHOW")
+    if words[0].strip('"') in BOUND_SETTINGS or words[0] in {"session", "all"}:
+        return Statement(Kind.SESSION, f"SHOW {words[0].upper()}")
+    if len(tokens) > 4 or "(" in tokens:
+        # SHOW TIME ZONE and SHOW a.b are the longest.
+        return Statement(Kind.UNKNOWN, "SHOW")
+    return Statement(Kind.READ, "")
