@@ -25,7 +25,7 @@ from rds_router.classify.cache import Classifier
 from rds_router.core.decision import Decision, Reason, decide
 from rds_router.core.observation import Observation
 from rds_router.core.policy import RoutingPolicy
-from rds_router.core.scope import Scope
+from rds_router.core.scope import FRESH, Scope
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.topology import Topology, evolve
 from rds_router.dialects import dialect_for
@@ -37,8 +37,6 @@ from rds_router.monitor import Monitor, Prober, one_line
 from rds_router.routed_engine import RoutedEngine
 from rds_router.servers import ReplicaLike, targets
 
-FRESH: Final = Scope()
-"""The scope of a session that has done nothing."""
 A_READ: Final = Statement(Kind.READ, "asked for")
 
 

@@ -22,11 +22,11 @@ from sqlalchemy.orm import scoped_session as _scoped_session
 
 from rds_router import causality
 from rds_router.classify.hints import ROUTE_OPTION, STALENESS_OPTION, max_staleness_from, route_from
-from rds_router.core.scope import Hold, Route, Scope
+from rds_router.core.scope import FRESH, Hold, Route, Scope
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
 from rds_router.core.topology import Topology
-from rds_router.router import FRESH, Router
+from rds_router.router import Router
 
 _T = TypeVar("_T")
 _NONE: Final[Mapping[str, Any]] = {}
@@ -283,8 +283,7 @@ class RoutingSession(Session):
         self._committed = False
         self._pin = self._home = None
         if scope is not FRESH and self._router is not None:
-            scope = scope.ended(committed=committed, at=self._router.clock())
-            self._scope = FRESH if scope == FRESH else scope
+            self._scope = scope.ended(committed=committed, at=self._router.clock())
 
 
 def _wish_in(options: Mapping[str, Any]) -> Mapping[str, Any]:

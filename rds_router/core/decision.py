@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from rds_router.core.policy import RoutingPolicy
-from rds_router.core.scope import Hold, Scope
+from rds_router.core.scope import FRESH, Hold, Scope
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
 from rds_router.core.topology import Objection, Seen, Topology
@@ -81,6 +81,8 @@ class Decision:
     def statement_effect(self, scope: Scope) -> Scope:
         """``scope`` once the statement was sent to the target."""
         if self.is_replica:
+            if scope is FRESH:
+                return Scope(pinned=self.target)
             return scope if scope.pinned == self.target else replace(scope, pinned=self.target)
         if self.statement.is_read:
             # A read that had to go to the primary keeps the rest of the transaction's reads there: one snapshot.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from rds_router.core.token import Token
 
@@ -59,4 +59,10 @@ class Scope:
         token = self.token
         if committed and self.wrote:
             token = Token(at=at).merge(token)
-        return replace(self, pinned=None, hold=None, wrote=False, token=token)
+        if token is None and self.wish is None and self.max_staleness is None:
+            return FRESH
+        return Scope(token=token, wish=self.wish, max_staleness=self.max_staleness)
+
+
+FRESH: Final = Scope()
+"""The scope of a session that has done nothing and asked for nothing."""
