@@ -43,7 +43,8 @@ class RoutingSession(Session):
     def __init__(
         self, bind: Engine | Connection | None = None, *, router: Router | None = None, **options: Any
     ) -> None:
-        super().__init__(bind, **options)
+        # By keyword: a session class further down may have a first argument of its own (Flask-SQLAlchemy's has).
+        super().__init__(bind=bind, **options)
         self._router = router
         self._has_binds = bool(options.get("binds"))
         self._scope: Scope = FRESH
