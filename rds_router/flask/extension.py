@@ -45,6 +45,9 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
     ConfigurationError for a value that cannot work.
     """
 
+    # Made by Flask-SQLAlchemy's constructor; said here so that type checkers know using_primary() and its kin.
+    session: scoped_session  # type: ignore[assignment]
+
     def __init__(self, app: Flask | None = None, **options: Any) -> None:
         self._app_routers: WeakKeyDictionary[Flask, Router] = WeakKeyDictionary()
         super().__init__(app, **options)
@@ -160,7 +163,7 @@ def primary_only(view: Callable[_P, _R]) -> Callable[_P, _R]:
     @functools.wraps(view)
     def on_primary(*arguments: _P.args, **options: _P.kwargs) -> _R:
         db: SQLAlchemy = current_app.extensions["sqlalchemy"]
-        with cast("scoped_session", db.session).using_primary():
+        with db.session.using_primary():
             return cast("_R", current_app.ensure_sync(view)(*arguments, **options))
 
     return on_primary
