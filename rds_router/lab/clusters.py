@@ -114,6 +114,6 @@ def _server(engine: Engine, number: int, port: int, runtime: Runtime, database: 
         admin_url=urls[engine.admin[0]],
         bare_url=urls[BARE[0]],
         port=port,
-        number=number,
+        server_id=number,
         peer=runtime.peer(name, port),
     )

@@ -50,16 +50,19 @@ class FileCluster:
 
     def pause_replication(self, replica: Server, *, io_only: bool = False, sql_only: bool = False) -> None:
         """Nothing new reaches the replica. Its caught_up_at stands still, whichever half is stopped."""
+        self._must_be_running_replica(replica)
         stopped = halves(io_only=io_only, sql_only=sql_only)
         self._set(replica, paused=replica.pauses | stopped)
 
     def resume_replication(self, replica: Server, *, io_only: bool = False, sql_only: bool = False) -> None:
         """Go on following."""
+        self._must_be_running_replica(replica)
         started = halves(io_only=io_only, sql_only=sql_only)
         self._set(replica, paused=replica.pauses - started)
 
     def set_delay(self, replica: Server, seconds: float) -> None:
         """Have the replica show the primary's content of that many seconds ago."""
+        self._must_be_running_replica(replica)
         self._set(replica, delay=seconds)
 
     def kill(self, server: Server) -> None:
@@ -116,6 +119,8 @@ class FileCluster:
 
     def rejoin(self, server: Server) -> None:
         """A file is brought in line with the primary's by following it."""
+        if server.is_primary:
+            raise LabError(f"{server.name} is the primary: promote another server first")
         self.restart(server)
 
     def wait_caught_up(self, replica: Server | None = None, *, timeout: float = 10.0) -> None:
@@ -155,6 +160,12 @@ class FileCluster:
     def __repr__(self) -> str:
         return f"<sqlite cluster: {', '.join(map(repr, self.servers))}>"
 
+    def _must_be_running_replica(self, server: Server) -> None:
+        if server.state is State.DEAD:
+            raise LabError(f"{server.name} is dead: this needs it running")
+        if server.is_primary:
+            raise LabError(f"{server.name} is the primary: it follows nobody")
+
     def _set(self, replica: Server, *, delay: float | None = None, paused: frozenset[str] | None = None) -> None:
         """Between two passes, so that it holds from now on."""
         with self._following.passes:
@@ -187,7 +198,7 @@ def _server(directory: Path, number: int) -> Server:
         bare_url=url,
         host="",
         path=path,
-        number=number,
+        server_id=number,
     )
 
 

@@ -38,8 +38,8 @@ class Server:
     """TCP port on ``host``; 0 for sqlite."""
     path: Path = Path()
     """The data directory, or the database file of sqlite. Empty for a container."""
-    number: int = 1
-    """Its place in the cluster, from 1; MySQL's server_id."""
+    server_id: int = 1
+    """MySQL's and MariaDB's number for it; a server that is made anew has a new one."""
     peer: tuple[str, int] = ("", 0)
     """Host and port under which the cluster's other servers reach it."""
     state: State = State.DEAD

@@ -63,11 +63,12 @@ class ServerCluster:
         replica.pauses |= stopped
 
     def resume_replication(self, replica: Server, *, io_only: bool = False, sql_only: bool = False) -> None:
-        """Start again what was paused; does not wait for the replica to catch up."""
+        """Start again what was paused; returns when the stream is up again, before the replica has caught up."""
         started = halves(io_only=io_only, sql_only=sql_only)
         self._must_be_running_replica(replica)
         self._engine.resume(replica, started, self.primary)
         replica.pauses -= started
+        self._verify(replica)
 
     def set_delay(self, replica: Server, seconds: float) -> None:
         """Have the replica hold every transaction back (SOURCE_DELAY, MASTER_DELAY, recovery_min_apply_delay).
@@ -242,9 +243,13 @@ class ServerCluster:
                 self._follow(other, primary)
 
     def _follow(self, replica: Server, primary: Server) -> None:
-        """Follow, and if its data has gone another way than the primary's, be made anew."""
         self._point(replica, primary)
-        if "receiver" in replica.pauses or not self._is_alive(primary):
+        self._verify(replica)
+
+    def _verify(self, replica: Server) -> None:
+        """What does not get a stream from the primary has other data than it: make it anew."""
+        # PostgreSQL does not connect to a new source while its replay is paused.
+        if replica.pauses or not self._is_alive(self.primary):
             return
         if not self._comes_true(lambda: self._engine.is_following(replica), 10.0):
             self._rebuild(replica)
@@ -258,6 +263,8 @@ class ServerCluster:
         self._must_be_running(self.primary)
         server.is_stale = server.is_fenced = False
         server.pauses, server.delay = frozenset(), 0.0
+        # Under its old number it would take its own former writes, coming back from the primary, for applied.
+        server.server_id = max(other.server_id for other in self.servers) + 1
         self._runtime.rebuild(server, self.primary)
         self._point(server, self.primary)
         self.wait_caught_up(server, timeout=PATIENCE)

@@ -22,9 +22,9 @@ Run = Callable[..., Any]
 def engine_for(where: Server | str) -> Engine:
     """An engine without a pool, in autocommit, that does not hang on a frozen server."""
     url = where if isinstance(where, str) else where.url
-    timeouts: dict[str, Any] = {"connect_timeout": 5}
+    timeouts: dict[str, Any] = {"connect_timeout": 2}
     if url.startswith("mysql"):
-        timeouts["read_timeout"] = 5
+        timeouts["read_timeout"] = 2
     return create_engine(
         url,
         poolclass=NullPool,

@@ -38,7 +38,7 @@ def account_statements(engine: str) -> list[str]:
 def server_options(engine: str, server: Server) -> dict[str, str]:
     """Settings of every server of a cluster, local or in a container; ``""`` is a bare switch."""
     shared = {
-        "server-id": str(server.number),
+        "server-id": str(server.server_id),
         "log-bin": "bin",
         "relay-log": "relay",
         # A killed process may leave half an event in its relay log; with GTIDs it is fetched again.
