@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Hashable, Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.elements import TextClause
 
 from rds_router.classify.constructs import NO_STATEMENT, judge_construct
-from rds_router.classify.element_rules import unescape, variants_of
+from rds_router.classify.element_rules import unescape
 from rds_router.classify.segments import SegmentedCache
-from rds_router.classify.walk import judge_text
+from rds_router.classify.text import judge_text
 from rds_router.core.statement import Statement
 
 MAX_LEARNED: Final = 1024
@@ -54,9 +54,7 @@ class Classifier:
         self.dialect = dialect
         self.pure_functions = frozenset(name.lower() for name in pure_functions)
         self._by_text: SegmentedCache[Statement] = SegmentedCache(max_entries=max_entries, max_weight=max_text)
-        self._by_key: SegmentedCache[Statement] = SegmentedCache(
-            max_entries=max_entries, max_weight=max_entries * 16
-        )
+        self._by_key: SegmentedCache[Statement] = SegmentedCache(max_entries=max_entries, max_weight=max_entries * 16)
         self._learned: dict[Hashable, Statement] = {}
         self._lock = threading.Lock()
         # Part of each mark on a statement: no other classifier's marks count, nor those from before learn().
@@ -66,12 +64,16 @@ class Classifier:
         """The verdict on one statement. Never raises for any string."""
         if type(clause) is str:
             return self._judge_text(clause)
+        if clause is None:
+            return NO_STATEMENT
         try:
-            epoch, verdict = clause.__dict__[_MEMO].rds_verdict
-            if epoch is self._epoch:
-                return verdict
-        except (AttributeError, KeyError):
-            pass
+            memo = clause.__dict__.get(_MEMO)
+            if memo is not None:
+                mark: tuple[object, Statement] = memo.rds_verdict
+                if mark[0] is self._epoch:
+                    return mark[1]
+        except AttributeError:
+            pass  # no mark yet, or nothing SQLAlchemy made
         return self._judge_unmarked(clause)
 
     def shape_of(self, clause: Executable | str | None) -> Hashable | None:
@@ -81,7 +83,7 @@ class Classifier:
         if isinstance(clause, TextClause):
             return unescape(clause.text) if _is_plain_text(clause) else None
         key = _cache_key_of(clause)
-        return None if key is None else key.key  # type: ignore[no-any-return]
+        return None if key is None else cast("Hashable", key.key)
 
     def learn(self, clause: Executable | str | None, statement: Statement) -> bool:
         """From now on statements of this one's shape get this verdict: a read-only replica refused it.
@@ -121,28 +123,26 @@ class Classifier:
         return verdict
 
     def _judge_unmarked(self, clause: Any) -> Statement:
-        if clause is None:
-            return NO_STATEMENT
-        if isinstance(clause, str):
-            return self._judge_text(clause)
-        if type(clause) is TextClause and _is_plain_text(clause):
-            return self._judge_text(unescape(clause.text))
         epoch = self._epoch
-        key = _cache_key_of(clause)
-        if key is None:
-            return judge_construct(clause, dialect=self.dialect, pure_functions=self.pure_functions)
-        verdict = self._by_key.get(key.key)
-        if verdict is None:
-            verdict = judge_construct(clause, dialect=self.dialect, pure_functions=self.pure_functions)
-            verdict = self._remember(self._by_key, key.key, verdict, 1)
+        if type(clause) is TextClause and _is_plain_text(clause):
+            verdict = self._judge_text(unescape(clause.text))
+        elif isinstance(clause, str):
+            return self._judge_text(clause)
+        else:
+            key = _cache_key_of(clause)
+            if key is None:
+                return judge_construct(clause, dialect=self.dialect, pure_functions=self.pure_functions)
+            cached = self._by_key.get(key.key)
+            if cached is None:
+                cached = judge_construct(clause, dialect=self.dialect, pure_functions=self.pure_functions)
+                cached = self._remember(self._by_key, key.key, cached, 1)
+            verdict = cached
         memo = clause.__dict__.get(_MEMO)
         if memo is not None:
             memo.rds_verdict = (epoch, verdict)
         return verdict
 
-    def _remember(
-        self, cache: SegmentedCache[Statement], key: Hashable, verdict: Statement, weight: int
-    ) -> Statement:
+    def _remember(self, cache: SegmentedCache[Statement], key: Hashable, verdict: Statement, weight: int) -> Statement:
         with self._lock:
             verdict = self._learned.get(key, verdict)
             cache.put(key, verdict, weight)
@@ -159,10 +159,8 @@ def _cache_key_of(clause: Any) -> Any:
 
 def _is_plain_text(clause: TextClause) -> bool:
     """True if the text alone decides: no parameter's type brings an expression."""
-    if clause._with_options:
-        return False
     for bind in clause._bindparams.values():
-        for type_ in variants_of(bind.type):
-            if type_._has_bind_expression:
-                return False
-    return True
+        type_ = bind.type
+        if type_._has_bind_expression or type_._variant_mapping:
+            return False
+    return not clause._with_options

@@ -9,7 +9,8 @@ from sqlalchemy.sql.elements import TextClause
 
 from rds_router.classify import element_rules
 from rds_router.classify.elements import plan_of
-from rds_router.classify.walk import Walk, judge_text
+from rds_router.classify.text import judge_text
+from rds_router.classify.walk import Walk
 from rds_router.core.statement import Kind, Statement
 
 FLUSH = Statement(Kind.WRITE, "a flush")

@@ -156,9 +156,7 @@ def custom_function(walk: Walk, element: Any) -> None:
     if name in walk.pure_functions:
         walk.tables = None
     else:
-        walk.note_unknown(
-            f"{type(element).__name__}, a function with its own rendering (name it in pure_functions)"
-        )
+        walk.note_unknown(f"{type(element).__name__}, a function with its own rendering (name it in pure_functions)")
 
 
 def next_value(walk: Walk, element: Any) -> None:
@@ -225,8 +223,7 @@ def read_columns(walk: Walk, columns: Any) -> None:
         if inner is not None:
             if entity is not None:
                 _orm().entity(walk, entity)
-            for selected in inner:
-                _check_result_type(walk, selected)
+            _read_columns_of_table(walk, inner)
         elif getattr(element, "__visit_name__", "") == "clauselist":
             read_columns(walk, element.clauses)
         elif hasattr(element, "type"):
@@ -333,6 +330,17 @@ def _check_name(walk: Walk, name: Any) -> None:
     # quoted_name(..., quote=False) is rendered as written.
     if isinstance(name, quoted_name) and name.quote is False and not _IDENTIFIER.match(name):
         walk.fragment(str(name), "unquoted name")
+
+
+def _read_columns_of_table(walk: Walk, columns: Any) -> None:
+    # They are many and alike: one of each class is walked, and each that is out of the ordinary.
+    classes = set()
+    for column in columns:
+        name = column.name
+        if type(column) not in classes or (isinstance(name, quoted_name) and name.quote is False):
+            classes.add(type(column))
+            walk.push(column)
+        _check_result_type(walk, column)
 
 
 def _check_result_type(walk: Walk, column: Any) -> None:

@@ -119,11 +119,7 @@ INERT: Final = frozenset(
 """Kinds of attribute that render as a name, a keyword or a value, or that a rule above reads by name."""
 
 SINGLE: Final = frozenset({"CLAUSEELEMENT"})
-MANY: Final = frozenset(
-    {
-        "CLAUSEELEMENT_LIST", "CLAUSEELEMENT_TUPLE", "CLAUSEELEMENT_UNORDERED_SET", "FROMCLAUSE_ORDERED_SET",
-    }
-)  # fmt: skip
+MANY: Final = frozenset({"CLAUSEELEMENT_LIST", "CLAUSEELEMENT_TUPLE", "FROMCLAUSE_ORDERED_SET"})
 
 READERS: Final[dict[str, Reader]] = {
     "CLAUSEELEMENT_TUPLES": rules.read_nested,
@@ -200,8 +196,14 @@ def _known_base(cls: type) -> tuple[type, Rule | None] | None:
             if renders_itself and base.__name__ not in RENDERED_ELSEWHERE:
                 return None
             return base, names[base.__name__]
-        renders_itself = renders_itself or any(name in base.__dict__ for name in _OWN_RENDERING)
+        renders_itself = renders_itself or _has_own_rendering(base)
     return None
+
+
+def _has_own_rendering(cls: type) -> bool:
+    own = [name for name in _OWN_RENDERING if name in cls.__dict__]
+    # @compiles sets it too; whether that matters for our dialect is asked each time.
+    return bool(own) and (own != ["_compiler_dispatch"] or "_compiler_dispatcher" not in cls.__dict__)
 
 
 def _is_rendered_by_user(dispatcher: Any, dialect: str) -> bool:

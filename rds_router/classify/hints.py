@@ -41,12 +41,7 @@ def max_staleness_from(options: Any) -> float | None:
     seconds = options.get(STALENESS_OPTION)
     if seconds is None:
         return None
-    if (
-        isinstance(seconds, (int, float))
-        and not isinstance(seconds, bool)
-        and seconds >= 0
-        and not math.isnan(seconds)
-    ):
+    if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and seconds >= 0 and not math.isnan(seconds):
         return float(seconds)
     raise ValueError(
         f"execution option {STALENESS_OPTION}={seconds!r}: use a number of seconds, 0 or more "

@@ -9,16 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from rds_router.classify.text import judge_fragment, judge_function, judge_text
 from rds_router.core.statement import Kind, Statement
-
-try:
-    from rds_router.classify.text import judge_fragment, judge_function, judge_text
-except ModuleNotFoundError:  # text.py is being written
-
-    def judge_text(sql: str, *, dialect: str, pure_functions: frozenset[str] = frozenset()) -> Statement:
-        return Statement(Kind.UNKNOWN, "text is not judged yet")
-
-    judge_fragment = judge_function = judge_text
 
 GRAVITY: Final = {
     Kind.READ: 0,
@@ -143,14 +135,19 @@ class Walk:
 
     def fragment(self, sql: str, where: str) -> None:
         """A piece of SQL text in its place within the statement."""
-        self.note_text(judge_fragment(sql, dialect=self.dialect, pure_functions=self.pure_functions), where)
+        verdict = judge_fragment(sql, dialect=self.dialect, pure_functions=self.pure_functions)
+        if verdict.kind is Kind.UNKNOWN:
+            # No read whatever comes out here; but behind a SELECT it may show what it is.
+            known = judge_text(f"SELECT 1 {sql}", dialect=self.dialect, pure_functions=self.pure_functions)
+            verdict = verdict if known.kind in (Kind.READ, Kind.UNKNOWN) else known
+        self.note_text(verdict, where)
 
     def function(self, name: str) -> None:
         """A call of a function by name."""
         verdict = judge_function(name, dialect=self.dialect, pure_functions=self.pure_functions)
         if not verdict.is_read:
             self.note(verdict.kind, verdict.because)
-        if name.lower() in self.pure_functions:
+        if verdict.kind is Kind.UNKNOWN or name.lower() in self.pure_functions:
             # The user vouches that it writes nothing, not that it reads nothing.
             self.tables = None
 
