@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
@@ -181,8 +181,7 @@ class MariaDBGtidList:
         """True if for each GTID of ``other`` this list has the same server at that number or later."""
         if not isinstance(other, MariaDBGtidList):
             return False
-        mine = {(domain, server): sequence for domain, server, sequence in self.gtids}
-        return all(mine.get((domain, server), 0) >= sequence for domain, server, sequence in other.gtids)
+        return all(_reaches(self.gtids, gtid) for gtid in other.gtids)
 
     def union(self, other: Position, /) -> MariaDBGtidList:
         """The later number of each domain and server. Raises TypeError if ``other`` is of another flavour."""
@@ -349,6 +348,12 @@ def _joined(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
 def _contains(intervals: tuple[Interval, ...], wanted: Interval) -> bool:
     after = bisect_right(intervals, (wanted[0], _LAST_GTID_NUMBER))
     return after > 0 and intervals[after - 1][1] >= wanted[1]
+
+
+def _reaches(gtids: tuple[tuple[int, int, int], ...], wanted: tuple[int, int, int]) -> bool:
+    # Sorted, and one for each domain and server: the first that is not less is theirs, or they have none.
+    place = bisect_left(gtids, wanted)
+    return place < len(gtids) and gtids[place][:2] == wanted[:2]
 
 
 def _malformed(what: str, text: str) -> ValueError:

@@ -42,9 +42,7 @@ def _heartbeat(number: str, now: str, insert: str) -> Heartbeat:
     )
 
 
-_MYSQL: Final = _heartbeat(
-    "DOUBLE", "UNIX_TIMESTAMP(NOW(6))", "INSERT IGNORE INTO {table} (id, at) VALUES (1, {now})"
-)
+_MYSQL: Final = _heartbeat("DOUBLE", "UNIX_TIMESTAMP(NOW(6))", "INSERT IGNORE INTO {table} (id, at) VALUES (1, {now})")
 _HEARTBEATS: Final = {
     "mysql": _MYSQL,
     "mariadb": _MYSQL,

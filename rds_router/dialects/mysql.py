@@ -132,9 +132,7 @@ MYSQL = Dialect(
         ),
     ),
     read=read,
-    position_after_write=(
-        "SELECT IF(@@global.gtid_mode IN ('ON', 'ON_PERMISSIVE'), @@global.gtid_executed, NULL)"
-    ),
+    position_after_write=("SELECT IF(@@global.gtid_mode IN ('ON', 'ON_PERMISSIVE'), @@global.gtid_executed, NULL)"),
     parse_position=MySQLGtidSet.parse,
     guard=READ_ONLY_SESSION,
     verdict_of_error=verdict_of_error,

@@ -104,6 +104,7 @@ _VERDICT: dict[str, Verdict] = {
     "40003": Verdict.GONE,  # statement_completion_unknown
     **dict.fromkeys(("57P01", "57P02", "57P03", "57P04", "57P05"), Verdict.GONE),
     "53300": Verdict.TOO_MANY,
+    "3D000": Verdict.LOGIN,  # the database of the URL does not exist
     "42501": Verdict.DENIED,
     **dict.fromkeys(("40001", "40P01", "55P03"), Verdict.RETRY),
 }
@@ -114,7 +115,11 @@ _VERDICT_OF_TEXT = (
         Verdict.TOO_MANY,
     ),
     (
-        re.compile(r"authentication failed|pg_hba\.conf|role .* (does not exist|is not permitted)", re.I),
+        re.compile(
+            r"authentication failed|pg_hba\.conf|permission denied for database"
+            r"|(role|database) .* does not exist|role .* is not permitted",
+            re.I,
+        ),
         Verdict.LOGIN,
     ),
 )

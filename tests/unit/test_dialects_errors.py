@@ -134,6 +134,7 @@ def test_mysql_without_a_number(error: BaseException, verdict: Verdict) -> None:
         ("53300", Verdict.TOO_MANY),
         ("28000", Verdict.LOGIN),
         ("28P01", Verdict.LOGIN),
+        ("3D000", Verdict.LOGIN),
         ("42501", Verdict.DENIED),
         ("40001", Verdict.RETRY),
         ("40P01", Verdict.RETRY),
@@ -167,6 +168,8 @@ def test_postgresql_by_sqlstate(state: str, verdict: Verdict) -> None:
         (psycopg.OperationalError('FATAL:  password authentication failed for user "app"'), Verdict.LOGIN),
         (psycopg.OperationalError('FATAL:  no pg_hba.conf entry for host "::1"'), Verdict.LOGIN),
         (psycopg.OperationalError('FATAL:  role "nobody" does not exist'), Verdict.LOGIN),
+        (psycopg.OperationalError('FATAL:  database "blgo" does not exist'), Verdict.LOGIN),
+        (psycopg.OperationalError('FATAL:  permission denied for database "blog"'), Verdict.LOGIN),
         (psycopg.OperationalError('FATAL:  role "nobody" is not permitted to log in'), Verdict.LOGIN),
         (psycopg.OperationalError("FATAL:  sorry, too many clients already"), Verdict.TOO_MANY),
         (
