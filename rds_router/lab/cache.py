@@ -55,10 +55,10 @@ def file_lock(path: Path) -> Iterator[None]:
 
 def copy_tree(source: Path, target: Path) -> None:
     """Copy a directory with owners and modes; blocks are shared where the file system can."""
-    plain = ["cp", "-a", f"{source}/.", str(target)]
     target.mkdir(parents=True, exist_ok=True)
+    paths = [f"{source}/.", str(target)]
     if sys.platform == "linux":
-        gnu = ["cp", "-a", "--reflink=auto", "--sparse=always", f"{source}/.", str(target)]
-        if subprocess.run(gnu, stderr=subprocess.DEVNULL, check=False).returncode == 0:
+        sharing = subprocess.run(["cp", "-a", "--reflink=auto", *paths], stderr=subprocess.DEVNULL, check=False)
+        if sharing.returncode == 0:
             return
-    subprocess.run(plain, check=True)
+    subprocess.run(["cp", "-a", *paths], check=True)

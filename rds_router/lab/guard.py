@@ -12,16 +12,20 @@ from pathlib import Path
 
 from rds_router.lab import watchdog
 
+_PLENTY = 2 << 30
+"""Bytes of free shared memory: a MySQL cluster of three takes 300 MB. A container often has 64 MB in all."""
+
 
 class Guard:
     """Makes the directory, and a small process beside us that cleans up if we cannot any more.
 
-    ``RDS_ROUTER_LAB_DIR`` says where the directory is made, instead of the system's place for temporary files.
+    The directory is made in ``RDS_ROUTER_LAB_DIR`` if that is set, else in shared memory where there is plenty (a
+    cluster copies some hundred files, ten times faster there than on a disk), else in the system's place for temporary
+    files.
     """
 
     def __init__(self) -> None:
-        parent = os.environ.get("RDS_ROUTER_LAB_DIR") or None
-        self.directory = Path(tempfile.mkdtemp(prefix="rds_router_lab-", dir=parent)).resolve()
+        self.directory = Path(tempfile.mkdtemp(prefix="rds_router_lab-", dir=_parent())).resolve()
         self.owner = os.getpid()
         """A forked child inherits this object and must not end its parent's servers."""
         self._process = subprocess.Popen(
@@ -51,3 +55,15 @@ class Guard:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.write(f"{line}\n".encode())
                 self._process.stdin.flush()
+
+
+def _parent() -> str | None:
+    chosen = os.environ.get("RDS_ROUTER_LAB_DIR")
+    if chosen:
+        return chosen
+    memory = "/dev/shm"
+    if os.access(memory, os.W_OK):
+        space = os.statvfs(memory)
+        if space.f_bavail * space.f_frsize >= _PLENTY:
+            return memory
+    return None

@@ -149,7 +149,7 @@ class LocalRuntime:
                 raise ServerFailed(
                     f"{server.name} took no connection within {START_TIMEOUT:.0f} s:\n{self.log(server)}"
                 )
-            time.sleep(0.005)
+            time.sleep(0.01)
         server.state = State.DEAD
         code = self._processes[server.name].returncode
         raise ServerFailed(f"{server.name} ended by itself (code {code}):\n{self.log(server)}")

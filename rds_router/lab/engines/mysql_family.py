@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rds_router.lab.engines.base import APP, BARE, REPLICATION
@@ -71,6 +72,9 @@ def server_options(engine: str, server: Server) -> dict[str, str]:
     }
 
 
+Rows = list[dict[str, Any]]
+
+
 class MysqlFamily:
     """What MySQL and MariaDB share. The SQL is the newer spelling, which MariaDB reads since 10.5."""
 
@@ -116,16 +120,24 @@ class MysqlFamily:
         return rows[0] if rows else {}
 
     def _run(self, server: Server, *statements: str) -> None:
-        for statement in statements:
-            self._rows(server, statement)
+        with self._cursor(server) as execute:
+            for statement in statements:
+                execute(statement)
+
+    def _rows(self, server: Server, statement: str) -> Rows:
+        with self._cursor(server) as execute:
+            return execute(statement)
 
     def _value(self, server: Server, statement: str, *, connect_timeout: float = 5, timeout: float = 60) -> Any:
-        rows = self._rows(server, statement, connect_timeout=connect_timeout, timeout=timeout)
+        with self._cursor(server, connect_timeout, timeout) as execute:
+            rows = execute(statement)
         return next(iter(rows[0].values())) if rows else None
 
-    def _rows(
-        self, server: Server, statement: str, *, connect_timeout: float = 5, timeout: float = 60
-    ) -> list[dict[str, Any]]:
+    @contextlib.contextmanager
+    def _cursor(
+        self, server: Server, connect_timeout: float = 5, timeout: float = 60
+    ) -> Iterator[Callable[[str], Rows]]:
+        """A connection of the administrator; gives a function that runs a statement and returns its rows."""
         try:
             import pymysql  # type: ignore[import-untyped,unused-ignore]
             from pymysql.cursors import DictCursor  # type: ignore[import-untyped,unused-ignore]
@@ -147,11 +159,15 @@ class MysqlFamily:
         except (pymysql.err.Error, OSError) as error:
             raise LabError(f"{server.name} does not answer: {error}") from error
         with connection, connection.cursor() as cursor:
-            try:
-                cursor.execute(statement)
-                return list(cursor.fetchall())
-            except pymysql.err.Error as error:
-                raise LabError(f"{server.name} refused {statement!r}: {error}") from error
+
+            def execute(statement: str) -> Rows:
+                try:
+                    cursor.execute(statement)
+                    return list(cursor.fetchall())
+                except pymysql.err.Error as error:
+                    raise LabError(f"{server.name} refused {statement!r}: {error}") from error
+
+            yield execute
 
 
 class MySQL(MysqlFamily):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import time
 from pathlib import Path
 
 from rds_router.lab.binaries import Binaries
@@ -63,7 +64,9 @@ class MysqlRecipe:
 
     @property
     def key(self) -> str:
-        made_by = repr((self._build_command(Path("/t")), account_statements(self.engine), str(self.binaries.server)))
+        made_by = repr(
+            (self._build_command(Path("/t")), account_statements(self.engine), _SMALL, str(self.binaries.server))
+        )
         return f"{self.engine}-{self.binaries.version}-{hashlib.sha256(made_by.encode()).hexdigest()[:12]}"
 
     def build(self, directory: Path) -> None:
@@ -85,8 +88,24 @@ class MysqlRecipe:
         if done.returncode != 0:
             raise ServerFailed(f"cannot make an empty {self.engine} data directory:\n{log.read_text()[-2000:]}")
         log.unlink()
+        if self.engine == "mysql":
+            self._start_once(directory)
         # A copied server UUID would make replicas take each other for themselves.
         (directory / "auto.cnf").unlink(missing_ok=True)
+
+    def _start_once(self, directory: Path) -> None:
+        """Let the first start's work (redo log of the running size, upgrade checks) be done once, not in each copy."""
+        settings = _SHARED | _SMALL[self.engine] | {"datadir": str(directory)}
+        arguments = [f"--{name}={value}" for name, value in settings.items()]
+        command = [str(self.binaries.server), "--no-defaults", *self._user, *arguments, "--skip-log-bin"]
+        with subprocess.Popen(
+            [*command, "--skip-networking"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as server:
+            while server.poll() is None and not (directory / _SHARED["pid-file"]).exists():
+                time.sleep(0.05)
+            server.terminate()
+        if server.returncode != 0:
+            raise ServerFailed(f"a fresh mysql data directory could not be started and stopped ({server.returncode})")
 
     def prepare(self, server: Server, source: Server | None) -> None:
         """A copy of the template needs nothing more: its settings are on the command line."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rds_router.lab.engines.base import APP, BARE, REPLICATION
@@ -47,6 +48,9 @@ def server_settings(server: Server) -> dict[str, str]:
         "max_connections": "100",
         "cluster_name": server.name,
     }
+
+
+Rows = list[tuple[Any, ...]]
 
 
 class PostgreSQL:
@@ -142,35 +146,41 @@ class PostgreSQL:
 
     def _configure(self, server: Server, **settings: str | None) -> None:
         """Write settings to postgresql.auto.conf (None removes one) and have them read."""
-        for name, value in settings.items():
-            change = f"RESET {name}" if value is None else f"SET {name} = '{value}'"
-            self._run(server, f"ALTER SYSTEM {change}")
-        self._run(server, "SELECT pg_reload_conf()")
+        changes = [
+            f"ALTER SYSTEM RESET {name}" if value is None else f"ALTER SYSTEM SET {name} = '{value}'"
+            for name, value in settings.items()
+        ]
+        self._run(server, *changes, "SELECT pg_reload_conf()")
 
     def _until(self, server: Server, question: str, what: str) -> None:
         if not self._becomes_true(server, question, 10):
             raise LabTimeout(f"{server.name} has not {what} within 10 s")
 
     def _becomes_true(self, server: Server, question: str, timeout: float) -> bool:
-        """Ask until the answer is true. Each time in a new session, which has read the latest settings."""
+        """Ask until the answer is true; in one session, which reads changed settings between two questions."""
         deadline = time.monotonic() + timeout
-        while not self._value(server, question):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.01)
+        with self._session(server) as execute:
+            while not execute(question)[0][0]:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.01)
         return True
 
     def _run(self, server: Server, *statements: str, database: str = "postgres") -> None:
-        for statement in statements:
-            self._rows(server, statement, database=database)
+        with self._session(server, database=database) as execute:
+            for statement in statements:
+                execute(statement)
 
     def _value(self, server: Server, statement: str, *, connect_timeout: int = 5) -> Any:
-        rows = self._rows(server, statement, connect_timeout=connect_timeout)
+        with self._session(server, connect_timeout=connect_timeout) as execute:
+            rows = execute(statement)
         return rows[0][0] if rows else None
 
-    def _rows(
-        self, server: Server, statement: str, *, database: str = "postgres", connect_timeout: int = 5
-    ) -> list[tuple[Any, ...]]:
+    @contextlib.contextmanager
+    def _session(
+        self, server: Server, *, database: str = "postgres", connect_timeout: int = 5
+    ) -> Iterator[Callable[[str], Rows]]:
+        """A connection of the administrator; gives a function that runs a statement and returns its rows."""
         try:
             import psycopg
         except ImportError as error:
@@ -185,16 +195,19 @@ class PostgreSQL:
                 dbname=database,
                 autocommit=True,
                 connect_timeout=connect_timeout,
-                options="-c default_transaction_read_only=off" if statement.startswith("ALTER") else None,
             )
         except psycopg.Error as error:
             raise LabError(f"{server.name} does not answer: {error}") from error
         with connection:
-            try:
-                cursor = connection.execute(statement.encode())
-                return cursor.fetchall() if cursor.description else []
-            except psycopg.Error as error:
-                raise LabError(f"{server.name} refused {statement!r}: {error}") from error
+
+            def execute(statement: str) -> Rows:
+                try:
+                    cursor = connection.execute(statement.encode())
+                    return cursor.fetchall() if cursor.description else []
+                except psycopg.Error as error:
+                    raise LabError(f"{server.name} refused {statement!r}: {error}") from error
+
+            yield execute
 
 
 def _milliseconds(seconds: float) -> str:
