@@ -83,7 +83,9 @@ class Engines:
                 engine = create_engine(url, **options)
             except TypeError as error:
                 raise ConfigurationError(f"the engine options for {name} ({part}) are not accepted: {error}") from None
-            drivers.share_tls_context(engine)
+            drivers.improve(engine)
+            if part == "primary" and self._policy.session_tracking:
+                event.listen(engine, "connect", drivers.track_positions)
             if part == "replica" and self._policy.guard:
                 event.listen(engine, "connect", self._guard)
             if self._on_engine is not None:

@@ -10,9 +10,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, UnboundExecutionError
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.orm import scoped_session as _scoped_session
 
-from rds_router import causality
+from rds_router import causality, drivers
 from rds_router.classify.hints import ROUTE_OPTION, STALENESS_OPTION, max_staleness_from, route_from
 from rds_router.core.scope import FRESH, Hold, Route, Scope
 from rds_router.core.statement import Kind, Statement
@@ -51,6 +51,8 @@ class RoutingSession(Session):
         # What the transaction has settled on: nothing moves inside it.
         self._home: Engine | None = None
         self._pin: tuple[Topology, Engine] | None = None
+        self._home_connection: Any = None
+        self._told: str | None = None
         self._committed = False
         # What the call under way is.
         self._statement: Any = None
@@ -140,17 +142,19 @@ class RoutingSession(Session):
             self._hold(Hold.MERGE, wrote=False)
         return super().merge(instance, **options)
 
-    def execute(self, statement: Any, params: Any = None, **options: Any) -> Any:
-        """As Session.execute(), with ``execution_options=dict(rds_route=..., rds_max_staleness=...)``."""
-        return self._run(super().execute, statement, params, options)
+    if not TYPE_CHECKING:  # type checkers keep Session's own overloads, which know what a select() of Post returns
 
-    def scalar(self, statement: Any, params: Any = None, **options: Any) -> Any:
-        """As Session.scalar()."""
-        return self._run(super().scalar, statement, params, options)
+        def execute(self, statement: Any, params: Any = None, **options: Any) -> Any:
+            """As Session.execute(), with ``execution_options=dict(rds_route=..., rds_max_staleness=...)``."""
+            return self._run(super().execute, statement, params, options)
 
-    def scalars(self, statement: Any, params: Any = None, **options: Any) -> Any:
-        """As Session.scalars()."""
-        return self._run(super().scalars, statement, params, options)
+        def scalar(self, statement: Any, params: Any = None, **options: Any) -> Any:
+            """As Session.scalar()."""
+            return self._run(super().scalar, statement, params, options)
+
+        def scalars(self, statement: Any, params: Any = None, **options: Any) -> Any:
+            """As Session.scalars()."""
+            return self._run(super().scalars, statement, params, options)
 
     def bind_mapper(self, mapper: Any, bind: Any) -> None:
         """As Session.bind_mapper()."""
@@ -190,8 +194,8 @@ class RoutingSession(Session):
                 # A flush, or the second question of an ORM bulk statement (R4).
                 return self._on_primary(router, Hold.WROTE, mapper)
             if self._statement is None:
-                # session.get_bind() by somebody who wants an engine: no statement follows here.
-                return self._home or router.primary_engine()
+                # session.connection(), or somebody who wants an engine and sends no statement here.
+                return self._home or (self._at_home(router) if self._scope.hold else router.primary_engine())
             clause = self._statement  # a union() of ORM selects comes without its clause
         if self._changing:
             # The SELECT that an UPDATE or DELETE runs first to learn which rows it will change (R4).
@@ -279,12 +283,22 @@ class RoutingSession(Session):
         self._router.healed(statement, self._answering, error.orig or error)
         self._hold(Hold.WROTE, wrote=True)
 
-    def _end_scope(self) -> None:
-        scope, committed = self._scope, self._committed
+    def _end_scope(self, router: Router) -> None:
+        scope = self._scope
+        if scope is not FRESH:
+            written = self._written(router) if self._committed and scope.wrote else None
+            self._scope = scope.ended(written=written)
         self._committed = False
-        self._pin = self._home = None
-        if scope is not FRESH and self._router is not None:
-            self._scope = scope.ended(committed=committed, at=self._router.clock())
+        self._pin = self._home = self._home_connection = self._told = None
+
+    def _written(self, router: Router) -> Token | None:
+        """The trace of a commit: as the server told it, else the moment by which it was done."""
+        if self._told == "":
+            return None  # told that nothing changed
+        if self._told is not None:
+            with suppress(ValueError):
+                return Token(position=router.dialect.parse_position(self._told))
+        return Token(at=router.clock())
 
 
 def _wish_in(options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -292,17 +306,25 @@ def _wish_in(options: Mapping[str, Any]) -> Mapping[str, Any]:
     return options if options and (ROUTE_OPTION in options or STALENESS_OPTION in options) else _NONE
 
 
+@event.listens_for(RoutingSession, "after_begin")
+def _after_begin(session: RoutingSession, transaction: SessionTransaction, connection: Connection) -> None:
+    if session._home is not None and connection.engine is session._home:
+        session._home_connection = connection.connection.dbapi_connection
+        drivers.forget_position(session._home_connection)
+
+
 @event.listens_for(RoutingSession, "after_commit")
 def _after_commit(session: RoutingSession) -> None:
     if not session.in_nested_transaction():
         session._committed = True
+        session._told = drivers.told_position(session._home_connection)
 
 
 @event.listens_for(RoutingSession, "after_transaction_end")
 def _after_transaction_end(session: RoutingSession, transaction: SessionTransaction) -> None:
     # Session.commit() is not enough to listen to: `with session.begin():` never calls it.
-    if transaction.parent is None and session._routes:
-        session._end_scope()
+    if transaction.parent is None and session._router is not None:
+        session._end_scope(session._router)
 
 
 class scoped_session(_scoped_session[RoutingSession]):

@@ -3,26 +3,28 @@
 :func:`decide` is the heart of rds_router, and pure: the same arguments give the same decision. It asks, in order:
 
 1. Is the statement anything but a confirmed read?             the primary (R1)
-2. Has this transaction written, locked, handed itself out?    the primary (R3)
-3. Was the primary asked for, by this client's recent write too (``after_write="primary"``)?
-                                                               the primary (R5, R6)
+2. Has this transaction written, locked, handed itself out, or had to read on the primary?
+                                                               the primary (R3)
+3. Was the primary asked for?                                  the primary (R6)
 4. Is there no replica configured?                             the primary (R8)
-5. Which replicas are eligible: seen, fresh, not lagging (R11), not behind the token (R5), fresh enough
-   for the statement's own bound (R6), not among those that just failed it (R10)?
-   Eligible ones, but none fresh enough: the primary. None at all: the policy's last resort (R11).
-6. Does this transaction read from a replica already?          that one while it is eligible, else the primary (R2)
-7. Otherwise one of them by weight; the dice are an argument.
+5. Has this client written a moment ago (``after_write="primary"``)?
+                                                               the primary (R5)
+6. Which replicas are eligible: seen, fresh, not lagging (R11), not behind the token (R5), fresh enough
+   for the statement's own bound (R6), not among those that just failed it (R10)? Those of the policy's zone
+   first. Eligible ones, but none fresh enough: the primary. None at all: the policy's last resort (R11).
+7. Does this transaction read from a replica already?          that one while it is eligible, else the primary (R2)
+8. Otherwise one of them by weight; the dice are an argument.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import replace
+from typing import NamedTuple, TypeAlias
 
 from rds_router.core.policy import RoutingPolicy
-from rds_router.core.scope import FRESH, Hold, Scope
+from rds_router.core.scope import Hold, Scope
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
 from rds_router.core.topology import Objection, Seen, Topology
@@ -48,9 +50,12 @@ class Reason(enum.Enum):
 _Finding: TypeAlias = tuple[Seen, Objection]
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Where a statement goes. The objections to the other servers are worked out when somebody asks."""
+class Decision(NamedTuple):
+    """Where a statement goes. The objections to the other servers are worked out when somebody asks.
+
+    A named tuple where the house has frozen dataclasses: one is made for each statement, and this is made three
+    times as fast (docs/decisions/decision-is-a-tuple.md).
+    """
 
     target: str
     """Name of the server."""
@@ -81,35 +86,39 @@ class Decision:
     def statement_effect(self, scope: Scope) -> Scope:
         """``scope`` once the statement was sent to the target."""
         if self.is_replica:
-            if scope is FRESH:
-                return Scope(pinned=self.target)
             return scope if scope.pinned == self.target else replace(scope, pinned=self.target)
         if self.statement.is_read:
-            # A read that had to go to the primary keeps the rest of the transaction's reads there: one snapshot.
-            return scope
+            # Back on a replica, the transaction's next read could see an older state than this one saw. A wish of the
+            # statement's own binds no other.
+            is_own_wish = self.scope.max_staleness != scope.max_staleness
+            return scope.held(Hold.READ, wrote=False) if self.reason in _SETTLING and not is_own_wish else scope
         wrote = self.statement.kind is not Kind.LOCKING_READ
         return scope.held(Hold.WROTE if wrote else Hold.LOCKED, wrote=wrote)
 
     def __str__(self) -> str:
         if not self.is_replica:
-            found = "" if self.reason in _SILENT else "".join(f"; {_words(*each)}" for each in self._findings())
+            found = "" if self.reason in _SILENT else "".join(f"; {words}" for words in self._words())
             return f"{self.target} (primary: {self.detail}{found})"
-        others = ", ".join(_words(*each) for each in self._findings())
+        others = ", ".join(self._words())
         kind = "replica" if self.reason is Reason.READ else f"replica: {self.detail}"
         return f"{self.target} ({kind}{'; ' + others if others else ''})"
 
     def _findings(self) -> Sequence[_Finding]:
-        eligible = self.topology.eligible_at(self.now)
         found = (
-            (seen, _objection_to(seen, self.scope, self.policy, eligible, self.now, self.exclude))
+            (seen, _objection_to(seen, self.scope, self.policy, self.now, self.exclude))
             for seen in self.topology.replicas
             if seen.server.name != self.target
         )
         return [(seen, why) for seen, why in found if why is not None]
 
+    def _words(self) -> Sequence[str]:
+        return [_words(seen, why, self.now) for seen, why in self._findings()]
+
 
 _SILENT = frozenset({Reason.NOT_A_READ, Reason.HELD, Reason.ASKED, Reason.NO_REPLICAS})
 """Reasons that hold whatever the replicas are like."""
+_SETTLING = frozenset({Reason.AFTER_WRITE, Reason.NO_REPLICA_ELIGIBLE, Reason.NONE_FRESH_ENOUGH, Reason.PIN_LOST})
+"""Reasons for which nobody asked: the rest of the transaction reads on the primary too."""
 
 
 def decide(
@@ -125,51 +134,35 @@ def decide(
     """Choose the server for one statement.
 
     ``now``: monotonic seconds. ``draw``: a number in [0, 1), picks among equals. ``exclude``: servers that just
-    failed this statement. Raises NoServerAvailable if no replica is eligible and the policy says "error".
+    failed this statement. Raises NoServerAvailable if no replica is eligible and the policy says "error", or says
+    "stalest" and none is within ``hard_max_lag``; not before every replica has been asked how it is.
     """
-
-    def primary(reason: Reason) -> Decision:
+    reason: Reason | None = None
+    if statement.kind is not Kind.READ:
+        reason = Reason.NOT_A_READ
+    elif scope.hold is not None:
+        reason = Reason.HELD
+    elif scope.wish == "primary":
+        reason = Reason.ASKED
+    elif len(topology.servers) == 1:
+        reason = Reason.NO_REPLICAS
+    elif policy.after_write == "primary" and _wrote_lately(scope, policy, now):
+        reason = Reason.AFTER_WRITE
+    if reason is not None:
         return Decision(topology.writer, False, reason, statement, scope, topology, policy, now, exclude)
 
-    if statement.kind is not Kind.READ:
-        return primary(Reason.NOT_A_READ)
-    if scope.hold is not None:
-        return primary(Reason.HELD)
-    if scope.wish == "primary":
-        return primary(Reason.ASKED)
-    if len(topology.servers) == 1:
-        return primary(Reason.NO_REPLICAS)
-
-    if policy.after_write == "primary" and _wrote_lately(scope, policy, now):
-        return primary(Reason.AFTER_WRITE)
-
-    candidates = eligible = topology.eligible_at(now)
-    if scope.token is not None or scope.max_staleness is not None or exclude:
-        candidates = tuple(
-            seen for seen in topology.replicas if _objection_to(seen, scope, policy, eligible, now, exclude) is None
-        )
-    reason = Reason.READ
+    candidates = topology.eligible_at(now)
+    if scope.token is not None or scope.max_staleness is not None or exclude or (policy.zone and not candidates):
+        candidates = _unobjectionable(topology, scope, policy, now, exclude)
     if not candidates:
-        if any(seen.server.name not in exclude for seen in eligible):
-            return primary(Reason.NONE_FRESH_ENOUGH)
-        if policy.no_replica == "primary":
-            return primary(Reason.NO_REPLICA_ELIGIBLE)
-        candidates = _least_stale(topology, policy, now, exclude) if policy.no_replica == "stalest" else ()
-        if not candidates:
-            refused = primary(Reason.NO_REPLICA_ELIGIBLE)
-            findings = [_words(*each) for each in refused._findings()]
-            raise NoServerAvailable(
-                f"no replica may answer this read ({', '.join(findings) or 'none is configured'}) and "
-                f"no_replica={policy.no_replica!r} keeps it off the primary",
-                findings,
-            )
-        reason = Reason.STALEST
-    if scope.pinned is not None:
-        if any(seen.server.name == scope.pinned for seen in candidates):
-            return Decision(scope.pinned, True, Reason.PINNED, statement, scope, topology, policy, now, exclude)
-        return primary(Reason.PIN_LOST)
-    chosen = pick(candidates, draw)
-    return Decision(chosen.server.name, True, reason, statement, scope, topology, policy, now, exclude)
+        reason, candidates = _last_resort(statement, scope, topology, policy, now, exclude)
+    if candidates and scope.pinned is not None:
+        candidates = _still_pinned(candidates, scope, topology, policy, now, exclude)
+        reason = (reason or Reason.PINNED) if candidates else Reason.PIN_LOST
+    if not candidates:
+        return Decision(topology.writer, False, reason, statement, scope, topology, policy, now, exclude)
+    name = (candidates[0] if len(candidates) == 1 else pick(candidates, draw)).server.name
+    return Decision(name, True, reason or Reason.READ, statement, scope, topology, policy, now, exclude)
 
 
 def pick(candidates: Sequence[Seen], draw: float) -> Seen:
@@ -182,28 +175,117 @@ def pick(candidates: Sequence[Seen], draw: float) -> Seen:
     return candidates[-1]
 
 
+def _unobjectionable(
+    topology: Topology, scope: Scope, policy: RoutingPolicy, now: float, exclude: frozenset[str]
+) -> tuple[Seen, ...]:
+    """The replicas that this reader may use: of the policy's zone, or else of any."""
+    replicas = topology.replicas
+    near = tuple(seen for seen in replicas if _objection_to(seen, scope, policy, now, exclude) is None)
+    if near or not policy.zone:
+        return near
+    return tuple(seen for seen in replicas if _objection_to(seen, scope, policy, now, exclude, anywhere=True) is None)
+
+
+def _still_pinned(
+    candidates: tuple[Seen, ...],
+    scope: Scope,
+    topology: Topology,
+    policy: RoutingPolicy,
+    now: float,
+    exclude: frozenset[str],
+) -> tuple[Seen, ...]:
+    for seen in candidates:
+        if seen.server.name == scope.pinned:
+            return (seen,)
+    if not policy.zone:
+        return ()
+    # A transaction that reads in another zone is not moved because a near replica is back.
+    return tuple(
+        seen
+        for seen in topology.replicas
+        if seen.server.name == scope.pinned and _objection_to(seen, scope, policy, now, exclude, anywhere=True) is None
+    )
+
+
+def _last_resort(
+    statement: Statement,
+    scope: Scope,
+    topology: Topology,
+    policy: RoutingPolicy,
+    now: float,
+    exclude: frozenset[str],
+) -> tuple[Reason, tuple[Seen, ...]]:
+    """What to do without a candidate; without a replica in the answer, the primary."""
+    if _unobjectionable(topology, _NO_DEMANDS, policy, now, exclude):
+        return Reason.NONE_FRESH_ENOUGH, ()
+    # A router that has just begun to ask has no reason yet to refuse anything.
+    if policy.no_replica == "primary" or any(seen.observation is None for seen in topology.replicas):
+        return Reason.NO_REPLICA_ELIGIBLE, ()
+    if policy.no_replica == "stalest":
+        stale = _allowed_stale(topology, policy, now, exclude)
+        # What a reader may not go behind, and a bound of the statement's own, hold here too.
+        usable = [seen for seen in stale if scope.max_staleness is None and not _is_behind(seen, scope, policy, now)]
+        if stale:
+            return (Reason.STALEST, tuple(usable[:1])) if usable else (Reason.NONE_FRESH_ENOUGH, ())
+    refused = Decision(
+        topology.writer, False, Reason.NO_REPLICA_ELIGIBLE, statement, scope, topology, policy, now, exclude
+    )
+    words = refused._words()
+    raise NoServerAvailable(
+        f"no replica may answer this read ({', '.join(words)}) and no_replica={policy.no_replica!r} keeps it off the "
+        "primary",
+        words,
+    )
+
+
+_NO_DEMANDS = Scope()
+
+
+def _allowed_stale(topology: Topology, policy: RoutingPolicy, now: float, exclude: frozenset[str]) -> Sequence[Seen]:
+    """What no_replica="stalest" allows, the least stale first."""
+    found = [
+        (staleness, seen)
+        for seen in topology.replicas
+        if seen.objection in _CURRENT and seen.server.name not in exclude and not seen.is_old_at(now, policy)
+        if (staleness := seen.staleness_at(now)) is not None and staleness <= policy.hard_max_lag
+    ]
+    return [seen for _, seen in sorted(found, key=lambda each: each[0])]
+
+
+_CURRENT = frozenset({None, Objection.LAGGING, Objection.OTHER_ZONE})
+"""What may be said of a replica that answers and whose lag is known."""
+
+
 def _objection_to(
     seen: Seen,
     scope: Scope,
     policy: RoutingPolicy,
-    eligible: Sequence[Seen],
     now: float,
     exclude: frozenset[str],
+    *,
+    anywhere: bool = False,
 ) -> Objection | None:
-    """Why this replica may not answer, the statement's own demands included."""
+    """Why this replica may not answer, the statement's own demands included. ``anywhere``: in whatever zone."""
     if seen.server.name in exclude:
         return Objection.EXCLUDED
-    if scope.max_staleness is not None and seen.objection in (None, Objection.LAGGING):
+    objection = None if anywhere and seen.objection is Objection.OTHER_ZONE else seen.objection
+    if objection in _CURRENT and seen.is_old_at(now, policy):
+        return Objection.STALE_NEWS
+    if scope.max_staleness is not None and objection in (None, Objection.LAGGING):
         # The statement's own bound stands in for the policy's, in both directions (R6).
-        if seen.lag is None or seen.lag > scope.max_staleness:
+        staleness = seen.staleness_at(now)
+        if staleness is None or staleness > scope.max_staleness:
             return Objection.TOO_STALE
-    elif seen not in eligible:
-        return seen.objection or Objection.STALE_NEWS
-    if policy.after_write != "token" or scope.token is None or scope.wish == "replica":
-        return None
-    if seen.satisfies(scope.token) or _has_aged_out(seen, scope.token, policy, now):
-        return None
-    return Objection.BEHIND_TOKEN
+    elif objection is not None:
+        return objection
+    return Objection.BEHIND_TOKEN if _is_behind(seen, scope, policy, now) else None
+
+
+def _is_behind(seen: Seen, scope: Scope, policy: RoutingPolicy, now: float) -> bool:
+    """R5: it may lack what this client has written, and nobody has allowed that."""
+    if scope.token is None or policy.after_write != "token" or scope.wish == "replica":
+        return False
+    return not (seen.satisfies(scope.token) or _has_aged_out(seen, scope.token, policy, now))
 
 
 def _wrote_lately(scope: Scope, policy: RoutingPolicy, now: float) -> bool:
@@ -218,24 +300,12 @@ def _has_aged_out(seen: Seen, token: Token, policy: RoutingPolicy, now: float) -
     return not can_prove and token.at is not None and now - token.at >= policy.after_write_window
 
 
-def _least_stale(topology: Topology, policy: RoutingPolicy, now: float, exclude: frozenset[str]) -> tuple[Seen, ...]:
-    lagging = [
-        seen
-        for seen in topology.replicas
-        if seen.objection in (None, Objection.LAGGING)
-        and seen.server.name not in exclude
-        and seen.lag is not None
-        and seen.lag <= policy.hard_max_lag
-    ]
-    return tuple(sorted(lagging, key=lambda seen: seen.lag or 0.0)[:1])
-
-
-def _words(seen: Seen, why: Objection) -> str:
+def _words(seen: Seen, why: Objection, now: float) -> str:
     name = seen.server.name
     if why is Objection.LAGGING and seen.lag is not None:
         return f"{name} lagging {seen.lag:.1f} s"
-    if why is Objection.TOO_STALE and seen.lag is not None:
-        return f"{name} {seen.lag:.1f} s behind, staler than asked for"
+    if why is Objection.TOO_STALE and (staleness := seen.staleness_at(now)) is not None:
+        return f"{name} {staleness:.1f} s behind, staler than asked for"
     if why is Objection.UNREACHABLE and seen.observation is not None:
         return f"{name} unreachable ({seen.observation.error})"
     return f"{name} {why.value}"

@@ -34,13 +34,16 @@ class RoutingPolicy:
     """How long "primary" above lasts, and how long a reader stays on the primary when the
     position of his write cannot be told."""
     no_replica: NoReplica = "primary"
-    """The last resort when no replica is eligible: the primary, an error, or the least stale
-    replica within ``hard_max_lag``."""
+    """The last resort when no replica is eligible: the primary, an error, or the least stale replica within
+    ``hard_max_lag`` (an error if there is none). Until every replica has been asked once, the primary."""
     hard_max_lag: float = 60.0
-    """The bound of ``no_replica="stalest"``."""
+    """The bound of ``no_replica="stalest"``: at least ``max_lag`` there, of no meaning elsewhere."""
     replica_transactions: ReplicaTransactions = "autocommit"
     """Each read on a replica sees the newest data there at the lowest cost in round trips
     ("autocommit"), or all reads of one transaction see one moment ("snapshot")."""
+    session_tracking: bool = True
+    """Let the primary tell a commit's position with its answer, where driver and server can (PyMySQL). Turn it off
+    behind RDS Proxy, where it pins a client to a connection."""
     guard: bool = True
     """Make replica connections refuse writes, as a net under the classifier."""
     heartbeat: bool = False
@@ -61,7 +64,7 @@ class RoutingPolicy:
             check = _CHECKS.get(item.name)
             if check is not None:
                 object.__setattr__(self, item.name, check(item.name, getattr(self, item.name)))
-        if self.hard_max_lag < self.max_lag:
+        if self.no_replica == "stalest" and self.hard_max_lag < self.max_lag:
             raise PolicyError("hard_max_lag", self.hard_max_lag, f"at least max_lag ({self.max_lag:g})")
 
     @property
@@ -73,8 +76,8 @@ class RoutingPolicy:
     def from_settings(cls, settings: Mapping[str, Any], *, prefix: str = "") -> RoutingPolicy:
         """A policy from configuration values or environment strings, ``prefix`` cut off the upper-case names.
 
-        Keys that do not begin with the prefix are ignored. Raises PolicyError naming the full key for a
-        value that is not accepted, or a key that is no field.
+        Keys that do not begin with the prefix, or name no field, are ignored. Raises PolicyError naming the full key
+        for a value that is not accepted.
         """
         names = {item.name.upper(): item.name for item in dataclasses.fields(cls)}
         given: dict[str, Any] = {}
@@ -93,7 +96,7 @@ def _seconds(*, minimum: float, maximum: float = math.inf) -> Callable[[str, Any
     def check(name: str, value: Any) -> float:
         try:
             seconds = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             seconds = math.nan
         if not (minimum <= seconds <= maximum and math.isfinite(seconds)):
             raise PolicyError(name, value, f"a number of seconds {bound}")
@@ -157,6 +160,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "no_replica": _one_of(NoReplica),
     "hard_max_lag": _seconds(minimum=0.0),
     "replica_transactions": _one_of(ReplicaTransactions),
+    "session_tracking": _boolean,
     "guard": _boolean,
     "heartbeat": _boolean,
     "probe_interval": _seconds(minimum=0.01, maximum=3600.0),

@@ -16,8 +16,9 @@ Route: TypeAlias = Literal["primary", "replica"]
 
 
 class Hold(enum.Enum):
-    """Why the rest of a transaction stays on the primary (R3)."""
+    """Why the rest of a transaction stays on the primary (R3, and R2 for reads that had to go there)."""
 
+    READ = "this transaction reads on the primary"
     WROTE = "this transaction has written"
     LOCKED = "this transaction holds locks or session state"
     CONNECTION = "session.connection() was handed out"
@@ -40,7 +41,8 @@ class Scope:
     wish: Route | None = None
     """What the block or the statement asked for (R6)."""
     max_staleness: float | None = None
-    """Seconds; asked for by the block or the statement, in place of the policy's ``max_lag``."""
+    """Seconds; asked for by the block or the statement, in place of the policy's ``max_lag``. Counted to the moment of
+    the decision: a replica's lag when it was measured, and the time since."""
 
     def after(self, decision: Decision) -> Scope:
         """The scope once the statement was sent where ``decision`` says."""
@@ -52,13 +54,11 @@ class Scope:
             return self
         return replace(self, hold=self.hold or hold, wrote=self.wrote or wrote)
 
-    def ended(self, *, committed: bool, at: float) -> Scope:
-        """The scope after the root transaction's end at ``at``: monotonic seconds, read after the commit."""
+    def ended(self, *, written: Token | None) -> Scope:
+        """The scope after the root transaction's end. ``written``: the trace of its commit, if it wrote."""
         if self.pinned is None and self.hold is None:
             return self
-        token = self.token
-        if committed and self.wrote:
-            token = Token(at=at).merge(token)
+        token = self.token if written is None else written.merge(self.token)
         if token is None and self.wish is None and self.max_staleness is None:
             return FRESH
         return Scope(token=token, wish=self.wish, max_staleness=self.max_staleness)

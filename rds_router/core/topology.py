@@ -5,7 +5,7 @@
 3. The primary of the moment is the configured one until exactly one other server accepts writes and follows
    nobody, while it follows somebody or refuses writes itself; or is gone, and the other was seen as a replica
    before (a promotion, not a stray server). Two that claim to be the primary change nothing.
-4. A replica's lag is what it reports, raised by what its position shows to be missing.
+4. A replica's lag is what it reports, within the bounds that its position proves.
 5. Who is eligible is settled here, once for each news, so that a decision only picks.
 """
 
@@ -68,10 +68,22 @@ class Seen:
     """Monotonic seconds: it holds everything that was committed before this moment."""
     was_replica: bool = False
     """It was seen as a replica since this process began."""
+    failures: int = 0
+    """Probes that failed since the last good one."""
     is_lagging: bool = False
     """Over ``max_lag`` once, and not yet back under half of it."""
     objection: Objection | None = Objection.UNSEEN
     """Why it gets no reads; None when it is eligible."""
+
+    def is_old_at(self, now: float, policy: RoutingPolicy) -> bool:
+        """True if its last news is too old to be believed."""
+        return self.observation is None or now - self.observation.at > policy.max_age
+
+    def staleness_at(self, now: float) -> float | None:
+        """Seconds its data may be behind at ``now``: its lag as measured, and the time since. None when not known."""
+        if self.lag is None or self.observation is None:
+            return None
+        return self.lag + max(0.0, now - self.observation.at)
 
     def satisfies(self, token: Token) -> bool:
         """True if it surely holds what the token's owner has written."""
@@ -101,8 +113,9 @@ class Topology:
     """Monotonic seconds: from then on some eligible replica's news is too old."""
     history: tuple[tuple[float, Position], ...] = ()
     """The primary's positions with the time before they were asked for, oldest first."""
-    heartbeat: float | None = None
-    """The last heartbeat seen on the primary, by the primary's clock."""
+    heartbeat: tuple[float, float] | None = None
+    """The heartbeat last seen on the primary: when it was asked for, and its time by the primary's clock. None if the
+    primary's last report had none."""
 
     @classmethod
     def of(cls, servers: Iterable[Server], policy: RoutingPolicy) -> Topology:
@@ -130,32 +143,49 @@ class Topology:
         """The replicas whose last news is fresh enough to believe."""
         if now <= self.fresh_until:
             return self.eligible
-        return tuple(seen for seen in self.eligible if not _is_old(seen, self.policy, now))
+        return tuple(seen for seen in self.eligible if not seen.is_old_at(now, self.policy))
 
 
 def evolve(topology: Topology, news: Observation | Iterable[Server], *, now: float) -> Topology:
-    """The next snapshot. Pure: ``now`` (monotonic seconds) is an argument."""
-    if isinstance(news, Observation):
-        known = any(seen.server.name == news.server for seen in topology.servers)
-        return _settle(_observed(topology, news), now) if known else topology
-    return _settle(_listed(topology, news), now)
+    """The next snapshot. Pure: ``now`` (monotonic seconds) is an argument.
+
+    News of a server that is not in the list, or older than the last of the same server, changes nothing; neither does
+    a list without a primary.
+    """
+    if not isinstance(news, Observation):
+        return _settle(_listed(topology, news), now)
+    for seen in topology.servers:
+        if seen.server.name == news.server and (seen.observation is None or seen.observation.at <= news.at):
+            return _settle(_observed(topology, news, now), now)
+    return topology
 
 
 def _listed(topology: Topology, servers: Iterable[Server]) -> Topology:
-    """A new server list. One without a primary changes nothing: that is a fault of its source."""
+    """A new server list. One without a primary is a fault of its source."""
     before = {seen.server.name: seen for seen in topology.servers}
     listed = tuple(replace(before[each.name], server=each) if each.name in before else Seen(each) for each in servers)
     if not any(seen.server.is_primary for seen in listed):
         return topology
+    topology = replace(topology, servers=listed)
     if any(seen.server.name == topology.writer for seen in listed):
-        return replace(topology, servers=listed)
-    writer = next(seen.server.name for seen in listed if seen.server.is_primary)
-    return replace(topology, servers=listed, writer=writer, generation=topology.generation + 1, history=())
+        return topology
+    return _moved(topology, next(seen for seen in listed if seen.server.is_primary))
 
 
-def _observed(topology: Topology, news: Observation) -> Topology:
+def _moved(topology: Topology, heir: Seen) -> Topology:
+    """Another server is the primary. What was measured against the former one does not hold against it."""
+    servers = tuple(
+        replace(seen, lag=None, as_of=None, is_lagging=False) if seen is heir else seen for seen in topology.servers
+    )
+    generation = topology.generation + 1
+    return replace(
+        topology, servers=servers, writer=heir.server.name, generation=generation, history=(), heartbeat=None
+    )
+
+
+def _observed(topology: Topology, news: Observation, now: float) -> Topology:
     servers = tuple(_heard(seen, news) if seen.server.name == news.server else seen for seen in topology.servers)
-    topology = _elected(replace(topology, servers=servers, at=max(topology.at, news.at)))
+    topology = _elected(replace(topology, servers=servers, at=max(topology.at, news.at)), now)
     if news.report is None:
         return topology
     if news.server == topology.writer:
@@ -169,20 +199,25 @@ def _observed(topology: Topology, news: Observation) -> Topology:
 
 def _heard(seen: Seen, news: Observation) -> Seen:
     was_replica = seen.was_replica or (news.report is not None and news.report.role is Role.REPLICA)
-    return replace(seen, observation=news, report=news.report or seen.report, was_replica=was_replica)
+    failures = seen.failures + 1 if news.report is None else 0
+    return replace(
+        seen, observation=news, report=news.report or seen.report, was_replica=was_replica, failures=failures
+    )
 
 
-def _elected(topology: Topology) -> Topology:
+def _elected(topology: Topology, now: float) -> Topology:
     """Rule 3: follow a primary that moved; never choose between two that claim it."""
-    claimants = [seen for seen in topology.servers if _claims(seen)]
+    claimants = [seen for seen in topology.servers if _claims(seen) and not seen.is_old_at(now, topology.policy)]
     if len(claimants) != 1 or claimants[0].server.name == topology.writer:
         return topology
     (heir,) = claimants
     writer = topology[topology.writer]
-    if not (_has_stepped_down(writer) or (_is_gone(writer) and heir.was_replica)):
-        return topology
-    generation = topology.generation + 1
-    return replace(topology, writer=heir.server.name, generation=generation, history=(), heartbeat=None)
+    is_left = writer.failures >= _GONE or _refuses_writes(writer)
+    return _moved(topology, heir) if _follows_somebody(writer) or (is_left and heir.was_replica) else topology
+
+
+_GONE: Final = 2
+"""Failed probes in a row: a single one may be lost on its way, and two primaries cost more than a second without."""
 
 
 def _claims(seen: Seen) -> bool:
@@ -191,18 +226,20 @@ def _claims(seen: Seen) -> bool:
     return report is not None and report.role is Role.PRIMARY and report.is_writable is not False
 
 
-def _has_stepped_down(seen: Seen) -> bool:
-    """Its last word is that it follows somebody or refuses writes."""
+def _follows_somebody(seen: Seen) -> bool:
+    """Its last word is that it replicates from another server."""
+    report = seen.observation.report if seen.observation else None
+    return report is not None and bool(report.follows)
+
+
+def _refuses_writes(seen: Seen) -> bool:
+    """Its last word is that it takes no writes, which its owner may have told it for an hour of maintenance."""
     report = seen.observation.report if seen.observation else None
     return report is not None and (report.role is Role.REPLICA or report.is_writable is False)
 
 
-def _is_gone(seen: Seen) -> bool:
-    return seen.observation is not None and seen.observation.report is None
-
-
 def _remembered(topology: Topology, news: Observation, report: Report) -> Topology:
-    heartbeat = topology.heartbeat if report.heartbeat is None else report.heartbeat
+    heartbeat = None if report.heartbeat is None else (news.at, report.heartbeat)
     if report.position is None:
         return replace(topology, heartbeat=heartbeat)
     history = (*topology.history[-HISTORY + 1 :], (news.at, report.position))
@@ -212,22 +249,40 @@ def _remembered(topology: Topology, news: Observation, report: Report) -> Topolo
 def _measured(topology: Topology, seen: Seen, news: Observation, report: Report) -> Seen:
     """Rule 4: the lag and the moment a replica's data is complete to."""
     held, missing = _dated(topology.history, report.position)
+    as_of = seen.as_of
+    if as_of is not None and missing is not None and missing <= as_of:
+        as_of = None  # it lacks what it had: its data was put back to an older state
     lag = report.lag
-    if report.lag_grows_when_idle and held is not None and missing is None:
-        lag = 0.0
     if topology.policy.heartbeat:
-        beats = topology.heartbeat, report.heartbeat
-        lag = None if beats[0] is None or beats[1] is None else max(0.0, beats[0] - beats[1])
+        lag, held = _by_heartbeat(topology, report, held)
+    elif report.lag_grows_when_idle and held is not None and missing is None:
+        lag = 0.0
+    if lag is not None and held is not None:
+        # A figure may be too high (the age of the last transaction, a thread that has just started) ...
+        lag = min(lag, max(0.0, news.at - held))
     if lag is not None and missing is not None:
-        # It lacks something that the primary had committed by then: at least that much behind,
-        # whatever it says (a replica cut off from its primary reports 0 until replica_net_timeout).
+        # ... and too low: a replica cut off from its primary reports 0 until replica_net_timeout, but it lacks
+        # something that the primary had committed by then.
         lag = max(lag, news.at - missing)
-    if held is None and report.position is None and lag is not None:
+    if held is None and report.position is None and lag is not None and not topology.policy.heartbeat:
         held = news.at - lag - _RESOLUTION
-    as_of = seen.as_of if held is None else max(held, seen.as_of or held)
+    if held is not None:
+        as_of = held if as_of is None else max(held, as_of)
     bound = topology.policy.max_lag
-    is_lagging = lag is not None and lag > (bound / 2 if seen.is_lagging else bound)
+    is_lagging = seen.is_lagging if lag is None else lag > (bound / 2 if seen.is_lagging else bound)
     return replace(seen, lag=lag, as_of=as_of, is_lagging=is_lagging)
+
+
+def _by_heartbeat(topology: Topology, report: Report, held: float | None) -> tuple[float | None, float | None]:
+    """Lag by the row's age on the replica, and the moment its data is complete to."""
+    if topology.heartbeat is None or report.heartbeat is None:
+        return None, held
+    asked_at, beat = topology.heartbeat
+    lag = max(0.0, beat - report.heartbeat)
+    if report.position is None:
+        # The primary was asked right after the row was renewed, or found younger than half an interval.
+        held = asked_at - topology.policy.probe_interval / 2 - lag
+    return lag, held
 
 
 _RESOLUTION: Final = 2.0
@@ -274,17 +329,13 @@ def _objection(topology: Topology, seen: Seen, now: float) -> Objection | None:
     report = seen.observation.report
     if report is None:
         return Objection.UNREACHABLE
-    if _is_old(seen, topology.policy, now):
+    if seen.is_old_at(now, topology.policy):
         return Objection.STALE_NEWS
     if report.role is Role.PRIMARY:
         return Objection.ROGUE
     if seen.lag is None:
         return Objection.UNKNOWN_LAG if topology.policy.unknown_lag == "exclude" else None
     return Objection.LAGGING if seen.is_lagging else None
-
-
-def _is_old(seen: Seen, policy: RoutingPolicy, now: float) -> bool:
-    return seen.observation is None or now - seen.observation.at > policy.max_age
 
 
 def _describe(seen: Seen) -> str:
