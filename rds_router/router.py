@@ -250,11 +250,11 @@ class Router:
             self.events.emit(event)
 
     def _read_on_primary(self, decision: Decision) -> None:
-        why = ", ".join(f"{name} {objection.value}" for name, objection in decision.objections)
         if self._is_out:
             self.events.counts[ReadOnPrimary.__name__] += 1
         else:
             self._is_out = True
+            why = ", ".join(f"{name} {objection.value}" for name, objection in decision.objections)
             self.events.emit(ReadOnPrimary(decision.target, why))
 
     def _forked(self) -> None:

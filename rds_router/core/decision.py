@@ -160,6 +160,7 @@ def decide(
         candidates = _still_pinned(candidates, scope, topology, policy, now, exclude)
         reason = (reason or Reason.PINNED) if candidates else Reason.PIN_LOST
     if not candidates:
+        reason = reason or Reason.NO_REPLICA_ELIGIBLE
         return Decision(topology.writer, False, reason, statement, scope, topology, policy, now, exclude)
     name = (candidates[0] if len(candidates) == 1 else pick(candidates, draw)).server.name
     return Decision(name, True, reason or Reason.READ, statement, scope, topology, policy, now, exclude)
