@@ -22,6 +22,7 @@ from sqlalchemy.orm import scoped_session as _scoped_session
 
 from rds_router import causality, drivers
 from rds_router.classify.hints import ROUTE_OPTION, STALENESS_OPTION, max_staleness_from, route_from
+from rds_router.core.decision import Reason
 from rds_router.core.scope import FRESH, Hold, Route, Scope
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
@@ -93,7 +94,7 @@ class RoutingSession(Session):
         primary does not answer.
         """
         token, router = self._scope.token, self._router
-        if token is not None and token.at is not None and router is not None:
+        if token is not None and token.at is not None and router is not None and router.policy.after_write != "primary":
             # The transaction's own connection if there is one: the pool may have no second to give.
             at_hand = None if self._home is None else super().connection({"bind": self._home})
             located = causality.located(token, at_hand or router.primary_engine(), router.dialect)
@@ -230,7 +231,7 @@ class RoutingSession(Session):
             return self._at_home(router)
         self._answering = decision.target
         engine = router.engine(decision)
-        if scope is FRESH:
+        if scope is FRESH and decision.reason is Reason.READ:  # the least stale one is asked for anew each time
             self._pin = decision.topology, engine
         return engine
 
@@ -295,7 +296,7 @@ class RoutingSession(Session):
         """The trace of a commit: as the server told it, else the moment by which it was done."""
         if self._told == "":
             return None  # told that nothing changed
-        if self._told is not None:
+        if self._told is not None and router.policy.after_write != "primary":  # that counts from a moment
             with suppress(ValueError):
                 return Token(position=router.dialect.parse_position(self._told))
         return Token(at=router.clock())

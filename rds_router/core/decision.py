@@ -24,7 +24,7 @@ from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
 from rds_router.core.policy import RoutingPolicy
-from rds_router.core.scope import Hold, Scope
+from rds_router.core.scope import FRESH, Hold, Scope
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
 from rds_router.core.topology import Objection, Seen, Topology
@@ -54,7 +54,7 @@ class Decision(NamedTuple):
     """Where a statement goes. The objections to the other servers are worked out when somebody asks.
 
     A named tuple where the house has frozen dataclasses: one is made for each statement, and this is made three
-    times as fast (docs/decisions/decision-is-a-tuple.md).
+    times as fast (docs/decisions/0001-a-decision-is-a-named-tuple.md).
     """
 
     target: str
@@ -86,6 +86,8 @@ class Decision(NamedTuple):
     def statement_effect(self, scope: Scope) -> Scope:
         """``scope`` once the statement was sent to the target."""
         if self.is_replica:
+            if scope is FRESH:
+                return Scope(pinned=self.target)
             return scope if scope.pinned == self.target else replace(scope, pinned=self.target)
         if self.statement.is_read:
             # Back on a replica, the transaction's next read could see an older state than this one saw. A wish of the
@@ -217,7 +219,7 @@ def _last_resort(
     exclude: frozenset[str],
 ) -> tuple[Reason, tuple[Seen, ...]]:
     """What to do without a candidate; without a replica in the answer, the primary."""
-    if _unobjectionable(topology, _NO_DEMANDS, policy, now, exclude):
+    if _unobjectionable(topology, FRESH, policy, now, exclude):
         return Reason.NONE_FRESH_ENOUGH, ()
     # A router that has just begun to ask has no reason yet to refuse anything.
     if policy.no_replica == "primary" or any(seen.observation is None for seen in topology.replicas):
@@ -237,9 +239,6 @@ def _last_resort(
         "primary",
         words,
     )
-
-
-_NO_DEMANDS = Scope()
 
 
 def _allowed_stale(topology: Topology, policy: RoutingPolicy, now: float, exclude: frozenset[str]) -> Sequence[Seen]:
