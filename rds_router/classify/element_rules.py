@@ -32,8 +32,13 @@ RENDERED_BY_SQLALCHEMY: Final = frozenset(
 )
 """Generic functions of SQLAlchemy that are not rendered under their own name; all of them compute and no more."""
 
-HARMLESS_OPERATOR: Final = re.compile(r"(?:[-+*/<>=~!@#%^&|?]+)\Z")
-"""Operators made of PostgreSQL's operator characters; what else ``.op()`` is given is judged as text."""
+HARMLESS_OPERATORS: Final = {
+    "mysql": re.compile(r"[-+*/<>=!%^&|~]+\Z"),
+    "mariadb": re.compile(r"[-+*/<>=!%^&|~]+\Z"),
+    "postgresql": re.compile(r"[-+*/<>=~!@#%^&|`?]+\Z"),
+}
+"""Operators made of the engine's operator characters alone, if they begin no comment. In MySQL ``#`` begins one
+and ``@`` a variable. What else ``.op()`` is given is judged as text."""
 
 
 def unescape(text: str) -> str:
@@ -252,7 +257,7 @@ def read_operator(walk: Walk, operator: Any) -> None:
             walk.note_unknown(f"{type(operator).__name__}, an operator with its own rendering")
         elif not words.strip():
             walk.note_unknown("an empty operator")
-        elif not HARMLESS_OPERATOR.match(words) or "--" in words or "/*" in words:
+        elif not _is_harmless_operator(words, walk.dialect):
             walk.fragment(f"a {words} (1)", f"op({words!r})")
 
 
@@ -318,6 +323,12 @@ def variants_of(type_: Any) -> tuple[Any, ...]:
 
 
 # ---------------------------------------------------------------------------------------------------------
+
+
+def _is_harmless_operator(words: str, dialect: str) -> bool:
+    characters = HARMLESS_OPERATORS.get(dialect)
+    begins_comment = "--" in words or "/*" in words
+    return characters is not None and characters.match(words) is not None and not begins_comment
 
 
 def _check_prefix_word(walk: Walk, prefix: Any) -> None:
