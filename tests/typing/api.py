@@ -1,0 +1,129 @@
+"""The public API as a type checker sees it: never run, checked by ``mypy --strict`` (``make types``).
+
+A line that must not type-check carries the error it must give; strict mode reports it when the error is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flask import Flask
+from sqlalchemy import Engine, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from typing_extensions import assert_type
+
+from rds_router import (
+    ConfigurationError,
+    Decision,
+    Kind,
+    NoServerAvailable,
+    PolicyError,
+    Reason,
+    Replica,
+    Router,
+    RouterClosed,
+    RouterError,
+    RoutingPolicy,
+    RoutingSession,
+    Statement,
+    Token,
+    __version__,
+    classify,
+    scoped_session,
+)
+from rds_router.flask import SQLAlchemy, primary_only
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Post(Base):
+    __tablename__ = "posts"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+
+
+# --- a router
+
+policy = RoutingPolicy(max_lag=2.0, after_write="token", no_replica="stalest", pure_functions=frozenset({"slugify"}))
+assert_type(policy.max_lag, float)
+RoutingPolicy(5.0)  # type: ignore[call-arg]
+RoutingPolicy(no_replica="anything")  # type: ignore[arg-type]
+RoutingPolicy(max_leg=1.0)  # type: ignore[call-arg]
+policy.max_lag = 3.0  # type: ignore[misc]
+
+router = Router("sqlite:///primary", "sqlite:///one, sqlite:///two")
+router = Router(
+    "mysql+pymysql://primary/app",
+    replicas=["mysql+pymysql://r1/app", Replica("mysql+pymysql://r2/app", name="r2", weight=0.5, zone="a")],
+    policy=policy,
+    engine_options={"pool_size": 5},
+)
+Router()  # type: ignore[call-arg]
+Replica("sqlite:///x", "positional")  # type: ignore[call-arg]
+
+assert_type(router.explain(select(Post)), Decision)
+assert_type(router.explain("SELECT 1"), Decision)
+assert_type(router.refresh(), bool)
+with router as entered:
+    assert_type(entered, Router)
+with router.capture() as routed:
+    for each in routed:
+        assert_type(each.decision, Decision)
+        assert_type(each.decision.reason, Reason)
+        assert_type(each.decision.target, str)
+with router.primary.connect() as connection:
+    connection.execute(text("SELECT 1"))
+primary: Engine = router.primary
+reader: Engine = router.reader
+stop = router.events.listen(lambda event: print(event))
+stop()
+
+# --- a statement
+
+assert_type(classify("SELECT 1", dialect="postgresql"), Statement)
+assert_type(classify(select(Post)).is_read, bool)
+assert_type(classify(None).kind, Kind)
+
+# --- a session
+
+make_session = sessionmaker(class_=RoutingSession, router=router)
+with make_session() as session:
+    assert_type(session, RoutingSession)
+    plain: Session = session
+    assert_type(session.scalars(select(Post)).all(), Sequence[Post])
+    with session.using_primary() as on_primary:
+        assert_type(on_primary, RoutingSession)
+    with session.using_replica(max_staleness=2.0):
+        session.execute(select(Post), execution_options={"rds_route": "replica"})
+    assert_type(session.token, Token | None)
+    session.read_after(session.token)
+registry = scoped_session(make_session)
+with registry.using_primary():
+    assert_type(registry.token, Token | None)
+
+# --- Flask
+
+app = Flask(__name__)
+db = SQLAlchemy(app)
+assert_type(db.router, Router)
+with db.session.using_primary():
+    pass
+
+
+@primary_only
+def view(number: int, *, flag: bool = False) -> str:
+    return f"{number} {flag}"
+
+
+assert_type(view(1, flag=True), str)
+view("one")  # type: ignore[arg-type]
+
+# --- errors
+
+errors: list[type[RouterError]] = [ConfigurationError, NoServerAvailable, PolicyError, RouterClosed]
+not_a_value: type[ValueError] = ConfigurationError
+assert_type(NoServerAvailable("none").objections, tuple[str, ...])
+assert_type(__version__, str)
