@@ -69,9 +69,9 @@ def check_session(session: Any, router: Router) -> None:
 
 
 def plain(primary: str, replica: str) -> None:
-    with Router(primary, [Replica(replica, name="replica")], policy=RoutingPolicy(max_lag=60)) as router:
-        with sessionmaker(class_=RoutingSession, router=router)() as session:
-            check_session(session, router)
+    router = Router(primary, [Replica(replica, name="replica")], policy=RoutingPolicy(max_lag=60))
+    with router, sessionmaker(class_=RoutingSession, router=router)() as session:
+        check_session(session, router)
     assert "flask" not in sys.modules
 
 
