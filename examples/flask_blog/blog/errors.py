@@ -1,0 +1,34 @@
+"""Pages for what went wrong."""
+
+from __future__ import annotations
+
+import logging
+
+from flask import Flask, g, render_template
+from sqlalchemy.exc import DBAPIError
+from werkzeug.exceptions import HTTPException
+
+from blog.models import db
+from rds_router import NoServerAvailable
+
+_log = logging.getLogger(__name__)
+
+
+def init_app(app: Flask) -> None:
+    """Show errors in the blog's own dress."""
+    app.register_error_handler(HTTPException, _refuse)
+    app.register_error_handler(DBAPIError, _apologise)
+    app.register_error_handler(NoServerAvailable, _apologise)
+
+
+def _refuse(error: HTTPException) -> tuple[str, int]:
+    return render_template("error.html", title=error.name, text=error.description), error.code or 500
+
+
+def _apologise(error: Exception) -> tuple[str, int]:
+    # The driver's own words: SQLAlchemy's would put the reader's input into the log.
+    _log.error("a database failed: %s", error.orig if isinstance(error, DBAPIError) else error)
+    db.session.rollback()
+    g.user = None  # the page must not ask the database who is reading
+    text = "A database server went away in the middle of this request. Nothing was changed. Try it again."
+    return render_template("error.html", title="Service unavailable", text=text), 503
