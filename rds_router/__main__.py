@@ -9,6 +9,8 @@ def main() -> None:
     """Runs the command line. Without click and rich: exit code 2 and what to install."""
     try:
         from rds_router.cli import commands
+
+        commands(prog_name="rds-router")  # imports its commands when they are called for
     except ModuleNotFoundError as missing:
         if missing.name not in ("click", "rich"):
             raise
@@ -18,7 +20,6 @@ def main() -> None:
             file=sys.stderr,
         )
         raise SystemExit(2) from None
-    commands(prog_name="rds-router")
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ class Walk:
                 reader(self, getattr(element, name))
         return Statement(
             self.kind,
-            self.because or "nothing but reads",
+            self.because,
             None if self.tables is None else frozenset(self.tables),
         )
 

@@ -119,7 +119,7 @@ def _print_json(judged: Sequence[Judged]) -> None:
 
 def _score(labelled: Path, form: str, pure: frozenset[str]) -> None:
     try:
-        with labelled.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
+        with labelled.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
             result = score(read_labelled(lines), pure_functions=pure)
     except ValueError as error:
         raise click.ClickException(f"{labelled}: {error}") from error

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
 from rds_router.classify.text import judge_text
 from rds_router.core.statement import Statement
 
-HEADER: Final = "dialect\tstatement\texpected"
+COLUMNS: Final = ("dialect", "statement", "expected")
 
 Expected = Literal["read", "write"]
 """``write`` must reach the primary; ``read`` gives the same answer on a replica, but for lag."""
@@ -79,21 +79,29 @@ def unescape(text: str) -> str:
 
 
 def read_labelled(lines: Iterable[str]) -> Iterator[Labelled]:
-    """The statements of a file: a header, then ``dialect<TAB>statement<TAB>expected`` with escapes.
+    """The statements of a file: ``dialect<TAB>statement<TAB>expected`` with escapes, under a header or none.
+
+    A header may name the columns in another order, and others besides.
 
     Raises:
         ValueError: a line is not of this form; the message names the line.
     """
+    columns: Sequence[str] = COLUMNS
     for number, line in enumerate(lines, start=1):
         line = line.rstrip("\r\n")
-        if not line or (number == 1 and line.split("\t")[0] == "dialect"):
-            continue
         fields = line.split("\t")
-        if len(fields) != 3:
-            raise ValueError(f"line {number}: {len(fields)} fields, not 3: {HEADER!r} is the form of a line")
-        if fields[2] not in ("read", "write"):
-            raise ValueError(f"line {number}: expected is {fields[2]!r}, not 'read' or 'write'")
-        yield Labelled(number, fields[0], unescape(fields[1]), cast("Expected", fields[2]))
+        if number == 1 and set(COLUMNS) <= set(fields):
+            columns = fields
+            continue
+        if not line:
+            continue
+        if len(fields) != len(columns):
+            wanted = ", ".join(columns)
+            raise ValueError(f"line {number}: {len(fields)} fields instead of {len(columns)} ({wanted})")
+        named = dict(zip(columns, fields, strict=True))
+        if named["expected"] not in ("read", "write"):
+            raise ValueError(f"line {number}: expected is {named['expected']!r}, not 'read' or 'write'")
+        yield Labelled(number, named["dialect"], unescape(named["statement"]), cast("Expected", named["expected"]))
 
 
 def score(labelled: Iterable[Labelled], *, pure_functions: frozenset[str] = frozenset()) -> Score:

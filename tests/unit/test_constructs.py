@@ -573,5 +573,8 @@ def test_judging_changes_nothing_about_the_statement() -> None:
     assert statement.__dict__ == before
 
 
-def test_the_verdict_is_a_statement_that_reads_as_one_line() -> None:
-    assert classify(select(users)) == Statement(READ, "nothing but reads", frozenset({"u"}))
+def test_a_verdict_reads_as_one_line() -> None:
+    assert classify(select(users)) == Statement(READ, "", frozenset({"u"}))
+    assert str(classify(select(users))) == "read"
+    assert str(classify(locked)) == "locking read (FOR UPDATE)"
+    assert str(classify(select(deleting.cte()))) == "write (DELETE within the statement)"
