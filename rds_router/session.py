@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -63,7 +63,7 @@ class RoutingSession(Session):
 
     @property
     def _routes(self) -> bool:
-        return self._router is not None and self.bind is None
+        return self._router is not None and self._router.has_replicas and self.bind is None
 
     # --- what a user asks for
 
@@ -135,13 +135,28 @@ class RoutingSession(Session):
         chosen = (arguments[0] if arguments else options.get("bind_arguments")) or _NONE
         if self._routes and chosen.get("bind") is None:
             self._hold(Hold.CONNECTION, wrote=True)
+            self._committed = True  # whoever has it may commit on it, or run what commits by itself
         return super().connection(*arguments, **options)
+
+    def begin(self, nested: bool = False) -> SessionTransaction:
+        """As Session.begin(). With a savepoint the transaction is on the primary: in AUTOCOMMIT a replica has none."""
+        if nested and self._routes:
+            self._hold(Hold.SAVEPOINT, wrote=False)
+        return super().begin(nested)
 
     def merge(self, instance: _T, **options: Any) -> _T:
         """As Session.merge(). It reads what it is about to change: on the primary (R4)."""
         if self._routes:
             self._hold(Hold.MERGE, wrote=False)
         return super().merge(instance, **options)
+
+    if hasattr(Session, "merge_all"):  # new in SQLAlchemy 2.1
+
+        def merge_all(self, instances: Iterable[_T], **options: Any) -> Sequence[_T]:
+            """As Session.merge_all(): see merge()."""
+            if self._routes:
+                self._hold(Hold.MERGE, wrote=False)
+            return super().merge_all(instances, **options)
 
     if not TYPE_CHECKING:  # type checkers keep Session's own overloads, which know what a select() of Post returns
 
@@ -191,10 +206,10 @@ class RoutingSession(Session):
 
     def _route(self, router: Router, mapper: Any, clause: Any) -> Engine:
         if clause is None:
-            if mapper is not None:
+            if mapper is not None and (self._changing or self._flushing):
                 # A flush, or the second question of an ORM bulk statement (R4).
                 return self._on_primary(router, Hold.WROTE, mapper)
-            if self._statement is None:
+            if mapper is not None or self._statement is None:
                 # session.connection(), or somebody who wants an engine and sends no statement here.
                 return self._home or (self._at_home(router) if self._scope.hold else router.primary_engine())
             clause = self._statement  # a union() of ORM selects comes without its clause
@@ -203,12 +218,17 @@ class RoutingSession(Session):
             return self._on_primary(router, Hold.WROTE, clause)
         scope = self._scope
         if scope.wrote and self._home is not None:
+            self._notice(clause)
             router.noted(_HELD, scope, clause)
             self._answering = None
             return self._home
         statement = router.judge(clause)
         pin = self._pin
-        own_wish = _wish_in(clause._execution_options)
+        try:
+            own_wish = _wish_in(clause._execution_options)
+        except AttributeError:
+            # A table: somebody asks for its engine, and no statement follows here.
+            return self._home or router.primary_engine()
         if own_wish or self._call_wish:
             scope = self._wished(scope, own_wish)
         elif (
@@ -222,18 +242,27 @@ class RoutingSession(Session):
             return pin[1]
         if self.twophase:
             return self._on_primary(router, Hold.TWO_PHASE, clause)
+        if scope.token is not None and _is_reload(clause):
+            scope = _reloading(scope, router)
         return self._decided(router, statement, scope, clause)
 
     def _decided(self, router: Router, statement: Any, scope: Scope, clause: Any) -> Engine:
         decision = router.route(statement, scope, clause=clause)
         self._scope = decision.statement_effect(self._scope)
         if not decision.is_replica:
+            self._pin = None
+            self._notice(clause)
             return self._at_home(router)
         self._answering = decision.target
         engine = router.engine(decision)
         if scope is FRESH and decision.reason is Reason.READ:  # the least stale one is asked for anew each time
             self._pin = decision.topology, engine
         return engine
+
+    def _notice(self, clause: Any) -> None:
+        """Text, DDL and the like may commit by themselves: a rollback at the end need not undo them."""
+        if not (clause.is_select or clause.is_dml):
+            self._committed = True
 
     def _on_primary(self, router: Router, hold: Hold, what: Any) -> Engine:
         self._hold(hold, wrote=True)
@@ -287,10 +316,13 @@ class RoutingSession(Session):
     def _end_scope(self, router: Router) -> None:
         scope = self._scope
         if scope is not FRESH:
-            written = self._written(router) if self._committed and scope.wrote else None
+            written = self._written(router) if scope.wrote and self._may_have_committed() else None
             self._scope = scope.ended(written=written)
         self._committed = False
         self._pin = self._home = self._home_connection = self._told = None
+
+    def _may_have_committed(self) -> bool:
+        return self._committed or (self._home is not None and _is_autocommitting(self._home))
 
     def _written(self, router: Router) -> Token | None:
         """The trace of a commit: as the server told it, else the moment by which it was done."""
@@ -307,11 +339,34 @@ def _wish_in(options: Mapping[str, Any]) -> Mapping[str, Any]:
     return options if options and (ROUTE_OPTION in options or STALENESS_OPTION in options) else _NONE
 
 
+def _is_reload(clause: Any) -> bool:
+    """A refresh() or the load of what expired: the object is known to exist, for this session at least."""
+    return bool(getattr(clause, "_compile_options", None) and getattr(clause._compile_options, "_for_refresh_state", 0))
+
+
+def _reloading(scope: Scope, router: Router) -> Scope:
+    """R4: whoever gave up reading his own writes still finds the objects he wrote, when he loads them again."""
+    gave_up = scope.wish == "replica" or router.policy.after_write == "any"
+    return replace(scope, wish="primary") if gave_up else scope
+
+
+def _is_autocommitting(engine: Engine) -> bool:
+    level = engine.get_execution_options().get("isolation_level")
+    return "AUTOCOMMIT" in (level, getattr(engine.dialect, "_on_connect_isolation_level", None))
+
+
 @event.listens_for(RoutingSession, "after_begin")
 def _after_begin(session: RoutingSession, transaction: SessionTransaction, connection: Connection) -> None:
-    if session._home is not None and connection.engine is session._home:
+    if session._home is not None and not transaction.nested and connection.engine is session._home:
         session._home_connection = connection.connection.dbapi_connection
         drivers.forget_position(session._home_connection)
+
+
+@event.listens_for(RoutingSession, "before_commit")
+def _before_commit(session: RoutingSession) -> None:
+    # A COMMIT whose answer is lost, or one that fails on the replica's connection only, may have been carried out.
+    if not session.in_nested_transaction():
+        session._committed = True
 
 
 @event.listens_for(RoutingSession, "after_commit")

@@ -22,6 +22,7 @@ class Hold(enum.Enum):
     WROTE = "this transaction has written"
     LOCKED = "this transaction holds locks or session state"
     CONNECTION = "session.connection() was handed out"
+    SAVEPOINT = "this transaction has a savepoint"
     MERGE = "merge() reads what it is about to change"
     TWO_PHASE = "two-phase transactions stay on the primary"
 
