@@ -1,0 +1,1 @@
+"""RoutingSession on real databases: which server really ran the SQL."""
