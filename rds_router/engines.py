@@ -99,6 +99,9 @@ class Engines:
         try:
             for statement in self._dialect().guard:
                 cursor.execute(statement)
+            if self._policy.replica_transactions == "snapshot":
+                # PostgreSQL's SET is undone with its transaction, and the pool's reset rolls back.
+                connection.commit()
         finally:
             cursor.close()
 

@@ -107,6 +107,24 @@ class ReadOnPrimary(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CaughtUp(Event):
+    """A read waited for a replica to have its client's write, and the replica came to have it."""
+
+    level = logging.DEBUG
+    server: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StillBehind(Event):
+    """A read waited for a replica to have its client's write, in vain; it went to the primary."""
+
+    level = logging.DEBUG
+    servers: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Healed(Event):
     """A replica refused a statement taken for a read; it ran on the primary, as its shape will from now on."""
 

@@ -156,6 +156,7 @@ class Monitor:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._wakes = {prober.name: threading.Event() for prober in self.probers}
+        self._begun = {prober.name: 0 for prober in self.probers}
         self._done = {prober.name: 0 for prober in self.probers}
         self._turned = threading.Condition()
 
@@ -182,17 +183,22 @@ class Monitor:
 
     def refresh(self, timeout: float) -> bool:
         """Probe every server now and wait. False if some did not answer in ``timeout`` seconds."""
+        return self.hurry(self._done, timeout, enough=len(self._done))
+
+    def hurry(self, names: Iterable[str], timeout: float, *, enough: int = 1) -> bool:
+        """Probe these servers now and wait until ``enough`` of them have answered; False after ``timeout`` seconds.
+
+        However many callers hurry, each server is asked by one probe at a time.
+        """
         with self._turned:
             # A probe that is under way was sent before this call: the one after it counts.
-            wanted = {name: done + 2 for name, done in self._done.items()}
-            for wake in self._wakes.values():
-                wake.set()
+            wanted = {name: self._begun[name] + 1 for name in names}
 
             def is_done() -> bool:
-                for name, number in wanted.items():
-                    if self._done[name] < number:
-                        self._wakes[name].set()
-                return all(self._done[name] >= number for name, number in wanted.items())
+                missing = [name for name, number in wanted.items() if self._done[name] < number]
+                for name in missing:
+                    self._wakes[name].set()
+                return len(wanted) - len(missing) >= min(enough, len(wanted))
 
             return self._turned.wait_for(is_done, timeout)
 
@@ -212,14 +218,20 @@ class Monitor:
         self._threads = []
         self._wakes = {prober.name: threading.Event() for prober in self.probers}
         self._turned = threading.Condition()
+        self._done = dict(self._begun)
         for prober in self.probers:
             prober.forked()
+
+    def began(self, name: str) -> None:
+        """A probe is about to be sent."""
+        with self._turned:
+            self._begun[name] += 1
 
     def turned(self, observation: Observation, dialect: Dialect) -> None:
         """A probe is done: publish it, and tell those who wait for it."""
         self._publish(observation, dialect)
         with self._turned:
-            self._done[observation.server] += 1
+            self._done[observation.server] = self._begun[observation.server]
             self._turned.notify_all()
 
     def pause(self) -> float:
@@ -235,6 +247,7 @@ def _watch(monitor: weakref.ref[Monitor], prober: Prober, stop: threading.Event,
             owner = monitor()
             if owner is None:
                 break
+            owner.began(prober.name)
             as_primary = owner.is_writer(prober.name)
             del owner
             observation = prober.probe(as_primary=as_primary)

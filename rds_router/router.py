@@ -27,12 +27,13 @@ from rds_router.core.observation import Observation
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.scope import FRESH, Scope
 from rds_router.core.statement import Kind, Statement
+from rds_router.core.token import Token
 from rds_router.core.topology import Topology, evolve
 from rds_router.dialects import dialect_for
 from rds_router.dialects.base import Dialect, Verdict
 from rds_router.engines import Engines, OnEngine
 from rds_router.errors import RouterClosed
-from rds_router.events import Emitter, Healed, ReadOnPrimary, changes
+from rds_router.events import CaughtUp, Emitter, Healed, ReadOnPrimary, StillBehind, changes
 from rds_router.monitor import Monitor, Prober, one_line
 from rds_router.routed_engine import RoutedEngine
 from rds_router.servers import ReplicaLike, targets
@@ -86,6 +87,7 @@ class Router:
         self._is_awake = not self.has_replicas
         self._is_closed = False
         self._is_out = False
+        self._in_vain: dict[Token, float] = {}
         self._engines = Engines(
             {each.server.name: each for each in found},
             policy=self.policy,
@@ -147,17 +149,10 @@ class Router:
         """Decide where a statement goes. Raises NoServerAvailable where the policy forbids the last resort."""
         if not self._is_awake:
             self.start()
-        topology = self._topology
-        decision = decide(
-            statement,
-            scope,
-            topology,
-            self.policy,
-            now=self.clock(),
-            draw=self._random(),
-            exclude=exclude,
-        )
-        if decision.reason is Reason.NO_REPLICA_ELIGIBLE:
+        decision = self._decide(statement, scope, exclude)
+        if decision.reason is Reason.NONE_FRESH_ENOUGH:
+            decision = self._caught_up(decision) or decision
+        elif decision.reason is Reason.NO_REPLICA_ELIGIBLE:
             self._read_on_primary(decision)
         captured = _captured.get()
         if captured is not None:
@@ -226,6 +221,37 @@ class Router:
         shape = " ".join(str(clause).split())[:200]
         self.events.emit(Healed(server, shape, one_line(error, URL.create(self._dialect.name))))
 
+    def _decide(self, statement: Statement, scope: Scope, exclude: frozenset[str]) -> Decision:
+        return decide(
+            statement, scope, self._topology, self.policy, now=self.clock(), draw=self._random(), exclude=exclude
+        )
+
+    def _caught_up(self, decision: Decision) -> Decision | None:
+        """Probe the replicas that may have the client's write by now, for ``causal_wait`` at most.
+
+        What is known of them is up to a probe's interval old, and a write takes a millisecond to arrive. Readers
+        that wait at the same time share the probes. A token that was waited for in vain is not waited for again
+        until the next regular probe.
+        """
+        token, now = decision.scope.token, self.clock()
+        behind = decision.behind_token
+        if token is None or not behind or not self._monitor.is_running or now < self._in_vain.get(token, now):
+            return None
+        end = now + self.policy.causal_wait
+        # A moment can only be compared once the primary's position after it is known.
+        asked = behind if token.at is None else (self._topology.writer, *behind)
+        while (remaining := end - self.clock()) > 0:
+            self._monitor.hurry(asked, remaining, enough=1 if token.at is None else 2)
+            later = self._decide(decision.statement, decision.scope, decision.exclude)
+            if later.reason is not Reason.NONE_FRESH_ENOUGH:
+                self.events.emit(CaughtUp(later.target, self.clock() - now))
+                return later
+        if len(self._in_vain) >= _MAX_IN_VAIN:
+            self._in_vain.clear()
+        self._in_vain[token] = self.clock() + self.policy.probe_interval
+        self.events.emit(StillBehind(behind, self.clock() - now))
+        return None
+
     def _reader_engine(self) -> Engine:
         # Always the guarded kind, also when the last resort is the primary: whoever asks for a reader must not write.
         return self._engines.get(self.route(A_READ).target, "replica")
@@ -265,6 +291,8 @@ class Router:
         self._monitor.forked()
 
 
+_MAX_IN_VAIN: Final = 1024
+"""How many tokens that were waited for in vain are remembered; more are forgotten all at once."""
 _captured: ContextVar[list[Routed] | None] = ContextVar("rds_router captured", default=None)
 _routers: weakref.WeakSet[Router] = weakref.WeakSet()
 

@@ -75,6 +75,11 @@ class Decision(NamedTuple):
         return tuple((seen.server.name, why) for seen, why in self._findings())
 
     @property
+    def behind_token(self) -> tuple[str, ...]:
+        """The replicas whose only fault is not to be known to have the client's write."""
+        return tuple(seen.server.name for seen, why in self._findings() if why is Objection.BEHIND_TOKEN)
+
+    @property
     def detail(self) -> str:
         """The reason in words."""
         if self.reason is Reason.NOT_A_READ:

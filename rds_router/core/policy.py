@@ -30,6 +30,9 @@ class RoutingPolicy:
     after_write: AfterWrite = "token"
     """After a commit that wrote, the same client's reads go to replicas that have the write, else to the
     primary ("token"); to the primary for ``after_write_window`` ("primary"); anywhere ("any")."""
+    causal_wait: float = 0.05
+    """How long a read waits, at most and once a write, for a replica to be seen to have its client's write before
+    it goes to the primary; 0: it does not wait. With "token" only."""
     after_write_window: float = 5.0
     """How long "primary" above lasts, and how long a reader stays on the primary when the
     position of his write cannot be told."""
@@ -156,6 +159,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "max_lag": _seconds(minimum=0.0),
     "unknown_lag": _one_of(UnknownLag),
     "after_write": _one_of(AfterWrite),
+    "causal_wait": _seconds(minimum=0.0, maximum=10.0),
     "after_write_window": _seconds(minimum=0.0),
     "no_replica": _one_of(NoReplica),
     "hard_max_lag": _seconds(minimum=0.0),

@@ -13,7 +13,7 @@ from typing import Final
 from flask import Flask, Request, Response
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
-from rds_router.core.position import parse_position
+from rds_router.core.position import format_position, parse_position
 from rds_router.core.token import Token
 from rds_router.router import Router
 
@@ -33,7 +33,7 @@ def write(app: Flask, response: Response, router: Router, token: Token, *, is_se
     serializer = _serializer(app)
     if serializer is None:
         return False
-    text = str(token.position) if token.position is not None and token.at is None else ""
+    text = format_position(token.position) if token.position is not None and token.at is None else ""
     response.set_cookie(
         NAME,
         str(serializer.dumps(text)),
