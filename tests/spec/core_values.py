@@ -1,0 +1,73 @@
+"""Reads the values of the core from scenario files: one way to write them for all files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rds_router.core.observation import Observation, Report, Role
+from rds_router.core.policy import RoutingPolicy
+from rds_router.core.position import parse_position
+from rds_router.core.scope import Hold, Scope
+from rds_router.core.statement import Kind, Statement
+from rds_router.core.token import Token
+from rds_router.core.topology import Server
+
+_REPORT = ("role", "lag", "position", "is_writable", "follows", "heartbeat", "lag_grows_when_idle", "identity")
+
+
+def scenarios(folder: Path) -> list[Any]:
+    """Each scenario of the folder's files, named after its sentence."""
+    return [
+        pytest.param(scenario, id=f"{path.stem}: {scenario['says']}")
+        for path in sorted(folder.glob("*.json"))
+        for scenario in json.loads(path.read_text(encoding="utf-8"))
+    ]
+
+
+def server(name: str, fields: dict[str, Any]) -> Server:
+    """A server; ``db`` is the configured primary unless the fields say otherwise."""
+    given = {key: fields[key] for key in ("weight", "zone") if key in fields}
+    return Server(name, is_primary=fields.get("is_primary", name == "db"), **given)
+
+
+def observation(name: str, fields: dict[str, Any], *, at: float) -> Observation:
+    """One probe. A server called ``db`` is a writable primary, any other a replica, unless the fields say otherwise."""
+    if "error" in fields:
+        return Observation(name, fields.get("at", at), error=fields["error"])
+    role = fields.get("role", "primary" if name == "db" else "replica")
+    usual = {"is_writable": role == "primary", "follows": role == "replica"}
+    given = {**usual, **{key: fields[key] for key in _REPORT if key in fields}, "role": Role(role)}
+    if given.get("position") is not None:
+        given["position"] = parse_position(given["position"])
+    return Observation(name, fields.get("at", at), Report(**given))
+
+
+def policy(fields: dict[str, Any]) -> RoutingPolicy:
+    """A policy; the times of the scenarios are written for probes each second."""
+    return RoutingPolicy(**fields)
+
+
+def scope(fields: dict[str, Any]) -> Scope:
+    """What a transaction has done; ``hold`` is a name of Hold."""
+    given = dict(fields)
+    if "hold" in given:
+        given["hold"] = Hold[given["hold"]]
+    if "token" in given:
+        given["token"] = token(given["token"])
+    return Scope(**given)
+
+
+def token(fields: dict[str, Any]) -> Token:
+    """A token of a moment, a position, or both."""
+    position = fields.get("position")
+    return Token(fields.get("at"), None if position is None else parse_position(position))
+
+
+def statement(words: str) -> Statement:
+    """``read``, or ``write: INSERT``: the kind and what decided it."""
+    kind, _, because = words.partition(": ")
+    return Statement(Kind(kind), because)

@@ -1,0 +1,52 @@
+"""Runs the scenario files beside it: what is believed after each piece of news.
+
+A step is ``[at, server, what its probe said]`` (see core_values.observation; it is told at once), ``[at, "list",
+servers]`` for a new server list, or ``[at, "then", what must be believed now]``: ``repr``, ``writer``,
+``generation``, ``eligible``, ``objections`` and ``lag`` and ``as_of`` by server.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rds_router.core.topology import Topology, evolve
+from tests.spec import core_values as values
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.parametrize("scenario", values.scenarios(HERE))
+def test_topology(scenario: dict[str, Any]) -> None:
+    """At each "then" the belief is as the scenario says, in everything it names."""
+    policy = values.policy(scenario.get("policy", {}))
+    topology = Topology.of((values.server(name, fields) for name, fields in scenario["servers"].items()), policy)
+    for at, subject, fields in scenario["steps"]:
+        if subject == "then":
+            believed = described(topology, at)
+            assert {name: picked(believed[name], wanted) for name, wanted in fields.items()} == fields
+        elif subject == "list":
+            topology = evolve(topology, [values.server(name, given) for name, given in fields.items()], now=at)
+        else:
+            topology = evolve(topology, values.observation(subject, fields, at=at), now=at)
+
+
+def described(topology: Topology, now: float) -> dict[str, Any]:
+    """The snapshot in the words of the scenario files."""
+    by_name = {seen.server.name: seen for seen in topology.servers}
+    return {
+        "repr": repr(topology),
+        "writer": topology.writer,
+        "generation": topology.generation,
+        "eligible": [seen.server.name for seen in topology.eligible_at(now)],
+        "objections": {name: seen.objection.name if seen.objection else None for name, seen in by_name.items()},
+        "lag": {name: None if seen.lag is None else round(seen.lag, 6) for name, seen in by_name.items()},
+        "as_of": {name: None if seen.as_of is None else round(seen.as_of, 6) for name, seen in by_name.items()},
+    }
+
+
+def picked(believed: Any, wanted: Any) -> Any:
+    """Of a mapping by server only the servers that the scenario names."""
+    return {name: believed[name] for name in wanted} if isinstance(wanted, dict) else believed
