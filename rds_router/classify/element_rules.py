@@ -15,14 +15,16 @@ from rds_router.core.statement import Kind
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*\Z")
 _LAST_WORD: Final = re.compile(r"([A-Za-z_][\w.$]*)\s*\Z")
 
-SELECT_WORDS: Final = frozenset(
+_MYSQL_SELECT_WORDS: Final = frozenset(
     {
         "all", "distinct", "distinctrow", "high_priority", "straight_join", "sql_small_result", "sql_big_result",
         "sql_buffer_result", "sql_no_cache", "sql_cache", "sql_calc_found_rows",
     }
 )  # fmt: skip
-"""Words that may stand between SELECT and its columns. Any other word there could be a function's name, its
-arguments being the columns in parentheses."""
+SELECT_WORDS: Final = {"mysql": _MYSQL_SELECT_WORDS, "mariadb": _MYSQL_SELECT_WORDS}
+ANY_SELECT_WORDS: Final = frozenset({"all", "distinct"})
+"""Words that may stand between SELECT and its columns, by engine and in any. Another word there could be a
+function's name, its arguments being the columns in parentheses."""
 
 SAMPLING_METHODS: Final = frozenset({"bernoulli", "system", "system_rows", "system_time"})
 """PostgreSQL's TABLESAMPLE methods, core and contrib."""
@@ -109,7 +111,7 @@ def table(walk: Walk, element: Any) -> None:
     schema = getattr(element, "schema", None)
     for name in (element.name, schema):
         _check_name(walk, name)
-    walk.note_tables((f"{schema}.{element.name}".lower() if schema else str(element.name).lower(),))
+    walk.relation(element.name, schema)
 
 
 def named(walk: Walk, element: Any) -> None:
@@ -146,6 +148,10 @@ def for_update(walk: Walk, element: Any) -> None:
 def function(walk: Walk, element: Any) -> None:
     """A function by its name, however SQLAlchemy's class for it is called."""
     _check_name(walk, element.name)
+    if isinstance(element.name, quoted_name) and element.name.quote:
+        # Quoted, the name of a built-in construct is somebody's own function.
+        walk.note_unknown(f"function {element.name!r}, quoted")
+        return
     cls = type(element)
     if cls.__name__ in RENDERED_BY_SQLALCHEMY and cls.__module__ == "sqlalchemy.sql.functions":
         return
@@ -185,6 +191,8 @@ def column(walk: Walk, element: Any) -> None:
         walk.fragment(str(element.name), "literal_column()")
     else:
         _check_name(walk, element.name)
+        if walk.sequence_columns and element.table is not None and str(element.name).lower() in walk.sequence_columns:
+            walk.note(Kind.WRITE, f"{element.name} of a sequence")
 
 
 def bind(walk: Walk, element: Any) -> None:
@@ -333,7 +341,7 @@ def _is_harmless_operator(words: str, dialect: str) -> bool:
 
 def _check_prefix_word(walk: Walk, prefix: Any) -> None:
     last = _LAST_WORD.search(getattr(prefix, "text", ""))
-    if last is not None and last.group(1).lower() not in SELECT_WORDS:
+    if last is not None and last.group(1).lower() not in SELECT_WORDS.get(walk.dialect, ANY_SELECT_WORDS):
         walk.function(last.group(1))
 
 

@@ -6,10 +6,12 @@ what it means. Iterative, so a tree of any depth is walked in bounded stack.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from rds_router.classify.text import judge_fragment, judge_function, judge_text
+from rds_router.classify.rules_base import Rules
+from rds_router.classify.text import DIALECTS, judge_fragment, judge_function, judge_text, rules_of
 from rds_router.core.statement import Kind, Statement
 
 GRAVITY: Final = {
@@ -54,12 +56,16 @@ class Plan:
 class Walk:
     """What one statement's tree has shown so far."""
 
-    __slots__ = ("because", "dialect", "gravity", "kind", "pure_functions", "seen", "tables", "todo", "top")
+    __slots__ = (
+        "because", "dialect", "gravity", "kind", "pure_functions", "rules", "seen", "sequence_columns", "tables",
+        "todo", "top",
+    )  # fmt: skip
 
     def __init__(self, top: Any, *, dialect: str, pure_functions: frozenset[str]) -> None:
         self.top = top
         self.dialect = dialect
         self.pure_functions = pure_functions
+        self.rules, self.sequence_columns = _rules_for(dialect)
         self.kind = Kind.READ
         self.gravity = 0
         self.because = ""
@@ -129,6 +135,16 @@ class Walk:
         elif self.tables is not None:
             self.tables.update(names)
 
+    def relation(self, name: str, schema: str | None) -> None:
+        """A table or view by name: some answer about the server they are asked on."""
+        written = f"{schema}.{name}".lower() if schema else name.lower()
+        parts = tuple(written.split(".")) if schema else (written,)
+        for rules in self.rules:
+            effect = rules.relation(parts)
+            if effect is not None:
+                self.note(*effect)
+        self.note_tables((written,))
+
     def text(self, sql: str) -> None:
         """A whole statement written as text."""
         self.note_text(judge_text(sql, dialect=self.dialect, pure_functions=self.pure_functions))
@@ -157,3 +173,11 @@ class Walk:
             return True
         # A mysql:// URL may lead to MariaDB, and the other way round.
         return dialect_name in ("mysql", "mariadb") and self.dialect in ("mysql", "mariadb")
+
+
+@functools.cache
+def _rules_for(dialect: str) -> tuple[tuple[Rules, ...], frozenset[str]]:
+    """The tables that apply, of every engine if the dialect is none of them; and the columns that move sequences."""
+    names = (dialect,) if dialect in DIALECTS else tuple(DIALECTS)
+    rules = tuple(rules_of(name) for name in names)
+    return rules, frozenset().union(*(each.sequence_columns for each in rules))
