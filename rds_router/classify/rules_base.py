@@ -99,7 +99,7 @@ def words(code: Word, names: str) -> dict[str, Word]:
 
 def read_names(file: str) -> dict[str, frozenset[str]]:
     """Read a list of names from the package's data: ``[section]`` lines, names between white space."""
-    text = resources.files(__package__).joinpath("data", file).read_text(encoding="utf-8")
+    text = resources.files(__package__).joinpath("data").joinpath(file).read_text(encoding="utf-8")
     sections: dict[str, list[str]] = {}
     names: list[str] = []
     for line in text.splitlines():
@@ -108,6 +108,11 @@ def read_names(file: str) -> dict[str, frozenset[str]]:
         elif not line.startswith("#"):
             names.extend(line.split())
     return {section: frozenset(members) for section, members in sections.items()}
+
+
+def listed(names: str) -> frozenset[str]:
+    """Return the names between the white space of a text: how the tables are written."""
+    return frozenset(names.split())
 
 
 def union(*sets: Iterable[str]) -> frozenset[str]:
@@ -136,8 +141,8 @@ COMMON_WORDS: Mapping[str, Word] = {
     **words(Word.REFUSE, "into"),
 }
 COMMON_REFUSED: Mapping[str, Effect] = {"into": (Kind.WRITE, "INTO")}
-COMMON_NOT_FUNCTIONS = frozenset(
+COMMON_NOT_FUNCTIONS = listed(
     "select from where and or not in is like between case when then else exists all any some distinct on using "
-    "as by having union intersect except join cross limit offset interval values lateral with".split()
+    "as by having union intersect except join cross limit offset interval values lateral with"
 ) - {"with"}
 """``WITH (`` is left out on purpose: a table hint of another engine, which may lock."""

@@ -21,6 +21,7 @@ from rds_router.classify.rules_base import (
     Rules,
     Word,
     effects,
+    listed,
     read_names,
     union,
     words,
@@ -40,7 +41,7 @@ VERBS: Mapping[str, Effect] = MappingProxyType(
             Kind.SESSION,
             "{}",
             "set use begin commit rollback savepoint release prepare execute deallocate xa declare open fetch "
-            "close get signal resignal help delimiter if case loop repeat while leave iterate return",
+            "close get signal resignal delimiter if case loop repeat while leave iterate return",
         ),
         **effects(Kind.SESSION, "HANDLER", "handler"),
         "start": (Kind.SESSION, "START"),
@@ -85,7 +86,7 @@ WORDS: Mapping[str, Word] = MappingProxyType(
 
 NOT_FUNCTIONS = union(
     COMMON_NOT_FUNCTIONS,
-    (
+    listed(
         # reserved words
         "xor div mod rlike regexp binary row match distinctrow index key partition group lateral straight_join "
         "high_priority sql_small_result sql_big_result rollup cube returning "
@@ -93,7 +94,7 @@ NOT_FUNCTIONS = union(
         "char character varchar varbinary nchar nvarchar decimal dec numeric fixed float float4 float8 double "
         "real bit tinyint smallint mediumint int integer bigint datetime enum varcharacter tinytext mediumtext "
         "longtext blob text unsigned signed vector inet4 inet6"
-    ).split(),
+    ),
 )
 NOT_FUNCTIONS_AFTER: Mapping[str, frozenset[str]] = MappingProxyType(
     {
@@ -146,7 +147,7 @@ EFFECTS: Mapping[str, Effect] = MappingProxyType(
     }
 )
 
-BOUND_VARIABLES = frozenset(
+BOUND_VARIABLES = listed(
     "identity last_insert_id insert_id warning_count error_count rand_seed1 rand_seed2 pseudo_thread_id "
     "pseudo_slave_mode pseudo_replica_mode timestamp autocommit transaction_isolation tx_isolation "
     "transaction_read_only tx_read_only in_transaction last_gtid gtid_next gtid_owned gtid_seq_no gtid_domain_id "
@@ -154,7 +155,7 @@ BOUND_VARIABLES = frozenset(
     "innodb_read_only external_user proxy_user sql_log_bin skip_replication skip_parallel_replication "
     "profiling sql_auto_is_null statement_id last_commit_id bind_address general_log_file slow_query_log_file "
     "log_error plugin_dir character_sets_dir secure_file_priv slave_load_tmpdir replica_load_tmpdir "
-    "init_slave init_replica offline_mode event_scheduler".split()
+    "init_slave init_replica offline_mode event_scheduler"
 )
 BOUND_VARIABLE_BEGINNINGS = (
     "gtid_",
@@ -169,7 +170,6 @@ BOUND_VARIABLE_BEGINNINGS = (
     "log_replica",
     "master_",
     "source_",
-    "binlog_",
     "group_replication_",
     "innodb_data_home",
     "aurora_",
@@ -198,11 +198,11 @@ def variable(token: str) -> Effect | None:
     return None
 
 
-SERVER_TABLES = frozenset(
+SERVER_TABLES = listed(
     "processlist profiling innodb_trx innodb_locks innodb_lock_waits innodb_metrics global_status session_status "
     "global_variables session_variables user_variables open_tables "
     "user_statistics client_statistics table_statistics index_statistics query_response_time "
-    "replica_host_status wsrep_membership wsrep_status thread_pool_stats optimizer_trace".split()
+    "replica_host_status wsrep_membership wsrep_status thread_pool_stats optimizer_trace"
 )
 
 

@@ -24,6 +24,7 @@ from rds_router.classify.rules_base import (
     Rules,
     Word,
     effects,
+    listed,
     read_names,
     union,
     words,
@@ -66,14 +67,14 @@ WORDS: Mapping[str, Word] = MappingProxyType(
 
 NOT_FUNCTIONS = union(
     COMMON_NOT_FUNCTIONS,
-    (
+    listed(
         # reserved words, and words that may not name a function
         "symmetric asymmetric ilike similar isnull notnull overlaps array variadic returning only group rollup cube "
         "row both leading trailing placing do xmlnamespaces to "
         # types, as in numeric(10, 2), varchar(20), timestamp(3)
         "bit char character varchar nchar varying numeric decimal dec float int integer smallint bigint real time "
         "timestamp timestamptz timetz bpchar varbit precision setof"
-    ).split(),
+    ),
 )
 NOT_FUNCTIONS_AFTER: Mapping[str, frozenset[str]] = MappingProxyType(
     {
@@ -95,18 +96,17 @@ NOT_FUNCTIONS_BEHIND_OPERAND = frozenset(
     {"over", "filter", "columns", "operator", "repeatable", "escape", "passing", "within"}
 )
 
-CONSTRUCTS = frozenset(
+CONSTRUCTS = listed(
     "coalesce greatest least nullif grouping extract overlay position substring trim treat cast normalize xmlconcat "
     "xmlelement xmlexists xmlforest xmlparse xmlpi xmlroot xmlserialize xmltable xmlattributes exists "
     "current_date current_time current_timestamp localtime localtimestamp "
     # SQL/JSON of PostgreSQL 16 and 17
     "json_object json_array json_objectagg json_arrayagg json_scalar json_serialize json json_exists json_query "
-    "json_value json_table merge_action".split()
+    "json_value json_table merge_action"
 )
 """Grammar that looks like a call."""
 
-NEWER = frozenset(
-    # PostgreSQL 16
+NEWER = listed(  # PostgreSQL 16
     "any_value array_sample array_shuffle date_add date_subtract erf erfc json_array json_object_agg_strict "
     "json_object_agg_unique json_object_agg_unique_strict json_agg_strict jsonb_agg_strict jsonb_object_agg_strict "
     "jsonb_object_agg_unique jsonb_object_agg_unique_strict pg_input_is_valid pg_input_error_info random_normal "
@@ -116,16 +116,16 @@ NEWER = frozenset(
     "uuid_extract_version jsonb_path_query_tz pg_basetype pg_column_toast_chunk_id to_regtypemod "
     # 18
     "array_reverse array_sort casefold crc32 crc32c gamma lgamma reverse uuidv4 uuidv7 json_strip_nulls "
-    "jsonb_strip_nulls pg_get_acl".split()
+    "jsonb_strip_nulls pg_get_acl"
 )
 """Functions of later versions that compute, by their manuals."""
 
-VOLATILE_BUT_HARMLESS = frozenset(
+VOLATILE_BUT_HARMLESS = listed(
     "random clock_timestamp timeofday gen_random_uuid current_query pg_sleep pg_sleep_for pg_sleep_until "
     "pg_relation_size pg_table_size pg_total_relation_size pg_indexes_size pg_database_size pg_tablespace_size "
     "pg_partition_ancestors pg_partition_tree pg_jit_available pg_collation_actual_version "
-    "pg_database_collation_actual_version aclexplode pg_nextoid".split()
-) - {"pg_nextoid"}
+    "pg_database_collation_actual_version"
+)
 """Differ from call to call wherever they are called, or read what replicates."""
 
 EFFECTS: Mapping[str, Effect] = MappingProxyType(
@@ -170,8 +170,8 @@ EFFECTS: Mapping[str, Effect] = MappingProxyType(
             "pg_show_all_settings pg_show_all_file_settings pg_hba_file_rules pg_ident_file_mappings "
             "pg_relation_filepath pg_tablespace_location pg_notification_queue_usage pg_sequence_last_value "
             "pg_get_wal_resource_managers pg_show_replication_origin_status pg_replication_origin_oid "
-            "pg_timezone_abbrevs aurora_version aurora_db_instance_identifier aurora_replica_status "
-            "aurora_global_db_status aurora_global_db_instance_status pg_options_to_table",
+            "aurora_version aurora_db_instance_identifier aurora_replica_status "
+            "aurora_global_db_status aurora_global_db_instance_status",
         ),
     }
 )
@@ -192,19 +192,19 @@ EFFECT_BEGINNINGS: tuple[tuple[str, Effect], ...] = (
 """Families of functions known by how their names begin. The exact names above come first."""
 PURE_IN_SPITE_OF_THEIR_BEGINNING = frozenset({"pg_wal_lsn_diff"})
 
-BOUND_SETTINGS = frozenset(
+BOUND_SETTINGS = listed(
     "transaction_read_only default_transaction_read_only transaction_isolation transaction_deferrable in_hot_standby "
     "session_authorization role is_superuser hot_standby primary_conninfo primary_slot_name cluster_name "
     "data_directory config_file hba_file ident_file external_pid_file listen_addresses port "
     "unix_socket_directories application_name seed all recovery_target data_directory_mode "
-    "default_transaction_isolation default_transaction_deferrable transaction".split()
+    "default_transaction_isolation default_transaction_deferrable transaction"
 )
 """Settings whose value tells this connection or this server from another."""
 
-SERVER_RELATIONS = frozenset(
+SERVER_RELATIONS = listed(
     "pg_locks pg_cursors pg_prepared_statements pg_prepared_xacts pg_replication_slots pg_replication_origin_status "
     "pg_settings pg_file_settings pg_hba_file_rules pg_ident_file_mappings pg_shmem_allocations "
-    "pg_backend_memory_contexts pg_config pg_wait_events pg_aios pg_dsm_registry_allocations".split()
+    "pg_backend_memory_contexts pg_config pg_wait_events pg_aios pg_dsm_registry_allocations"
 )
 
 
@@ -226,7 +226,7 @@ def postgresql() -> Rules:
     """Build the rules of PostgreSQL 12 to 18."""
     names = read_names("postgresql_functions.txt")
     beginnings = tuple(beginning for beginning, _ in EFFECT_BEGINNINGS)
-    known = union(names["immutable"], names["stable"], NEWER, VOLATILE_BUT_HARMLESS)
+    known = union(names["immutable"], names["stable"], names["types"], NEWER, VOLATILE_BUT_HARMLESS)
     table = dict(EFFECTS)
     for name in union(known, names["volatile"]):
         if name.startswith(beginnings) and name not in table and name not in PURE_IN_SPITE_OF_THEIR_BEGINNING:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from rds_router.classify.rules_base import SESSION_STATE, THIS_SERVER, Rules
+from rds_router.classify.rules_base import SESSION_STATE, THIS_SERVER, Rules, listed
 from rds_router.classify.rules_mysql import BOUND_VARIABLE_BEGINNINGS, BOUND_VARIABLES
 from rds_router.classify.rules_postgresql import BOUND_SETTINGS
 from rds_router.classify.scan import Clause, scan
 from rds_router.core.statement import Kind, Statement
 
-READ_WORDS = frozenset(
+READ_WORDS = listed(
     "columns fields index indexes keys tables databases schemas triggers events table create engines plugins "
     "character charset collation privileges grants function procedure package contributors authors locales "
-    "library".split()
+    "library"
 )
 """The word behind SHOW [FULL | EXTENDED] that names data or schema."""
-CONNECTION_WORDS = frozenset("warnings errors profile profiles count user_variables".split())
+CONNECTION_WORDS = listed("warnings errors profile profiles count user_variables")
 """What the last statements of this connection left behind."""
 
 

@@ -15,6 +15,7 @@ from rds_router.classify.rules_base import (
     Rules,
     Word,
     effects,
+    listed,
     union,
     words,
 )
@@ -44,7 +45,7 @@ EFFECTS: Mapping[str, Effect] = MappingProxyType(
         **effects(Kind.WRITE, "{}(): loads code or writes files", "load_extension writefile edit readfile"),
     }
 )
-PURE = frozenset(
+PURE = listed(
     "abs char coalesce concat concat_ws format glob hex ifnull iif if instr length like likelihood likely lower ltrim "
     "max min nullif octet_length printf quote random randomblob replace round rtrim sign soundex "
     "sqlite_compileoption_get sqlite_compileoption_used sqlite_source_id sqlite_version substr substring trim typeof "
@@ -56,8 +57,8 @@ PURE = frozenset(
     "jsonb_insert json_object jsonb_object json_patch jsonb_patch json_pretty json_quote json_remove jsonb_remove "
     "json_replace jsonb_replace json_set jsonb_set json_type json_valid json_group_array jsonb_group_array "
     "json_group_object jsonb_group_object json_each json_tree jsonb_each jsonb_tree bm25 highlight snippet "
-    "raise cast".split()
-) - {"raise"}
+    "cast"
+)
 
 
 def _relation(parts: tuple[str, ...]) -> Effect | None:
@@ -76,7 +77,7 @@ def sqlite() -> Rules:
         refused=REFUSED,
         not_functions=union(
             COMMON_NOT_FUNCTIONS,
-            "glob match regexp numeric decimal varchar text integer char group materialized".split(),
+            listed("glob match regexp numeric decimal varchar text integer char group materialized"),
         ),
         not_functions_after=MappingProxyType({}),
         not_functions_behind_operand=frozenset({"over", "filter"}),

@@ -11,7 +11,7 @@ import enum
 from collections.abc import Collection, Sequence
 
 from rds_router.classify.lexer import unquoted
-from rds_router.classify.rules_base import Effect, Rules, Word
+from rds_router.classify.rules_base import Effect, Rules, Word, listed
 from rds_router.core.statement import Kind, Statement
 
 
@@ -345,9 +345,7 @@ _HARMLESS = frozenset("'.+-*/<>=!%^&|~?")
 _OPERANDS = frozenset("'\"`[])?:$@") | _DIGITS
 _BEGINNINGS = frozenset({"", "("})
 _BEFORE_TABLES = frozenset({"lateral", "only"})
-_BEHIND_WITH = frozenset(
-    "rollup ties ordinality time query unique wrapper conditional unconditional array local cascaded".split()
-)
+_BEHIND_WITH = listed("rollup ties ordinality time query unique wrapper conditional unconditional array local cascaded")
 _AS = frozenset({"AS", "as", "As", "aS"})
 _KEEP, _SELECT, _FROM, _JOIN = Word.KEEP, Word.SELECT, Word.FROM, Word.JOIN
 _CLAUSE, _ON = Word.CLAUSE, Word.ON

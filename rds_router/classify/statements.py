@@ -107,27 +107,54 @@ def _explain_postgresql(tokens: Sequence[str], rules: Rules, pure_functions: Col
     """PostgreSQL: only ANALYZE runs the statement; without it a writing statement is merely planned."""
     at, runs = 1, False
     if tokens[1:2] == ["("]:
-        try:
-            close = tokens.index(")", 1)
-        except ValueError:
+        if ")" not in tokens:
             return Statement(Kind.UNKNOWN, "EXPLAIN")
-        options = [t.lower() for t in tokens[2:close]]
+        close = tokens.index(")")
+        options = [t.lower().strip("'\"") for t in tokens[2:close]]
         for i, option in enumerate(options):
-            if option in {"analyze", "analyse"}:
-                value = options[i + 1] if i + 1 < len(options) else ","
-                runs = runs or value.strip("'\"") not in {"false", "off", "0", "no", "f", "n"}
-            elif "(" in option or "'" in option[:-1] and "analy" in option:
+            if option in _ANALYZE:
+                runs = runs or options[i + 1 : i + 2] not in ([no] for no in _OFF)
+            elif not option.isidentifier() and option not in {",", "0", "1"}:
                 return Statement(Kind.UNKNOWN, "EXPLAIN")
-            elif option[0] in "'\"" and "analy" in option:
-                runs = True
         at = close + 1
-    while at < len(tokens) and tokens[at].lower() in {"analyze", "analyse", "verbose"}:
+    while at < len(tokens) and tokens[at].lower() in _ANALYZE | {"verbose"}:
         runs = runs or tokens[at].lower() != "verbose"
         at += 1
     rest = tokens[at:]
     if not rest:
         return Statement(Kind.UNKNOWN, "EXPLAIN of nothing")
+    if not runs and rest[0].lower() in {"insert", "update", "delete"}:
+        return _planned(rest, rules, pure_functions)
     return judge_one(rest, rules, pure_functions)
+
+
+def _planned(tokens: Sequence[str], rules: Rules, pure_functions: Collection[str]) -> Statement:
+    """A writing statement that is planned only. The planner may call functions, so those are judged.
+
+    A read-only server does not refuse it: ExecCheckXactReadOnly is not asked under EXPLAIN without ANALYZE, and
+    the lock taken, ROW EXCLUSIVE, is allowed on a standby.
+    """
+    verb = tokens[0].lower()
+    lowered = [t.lower() for t in tokens]
+    refused = Statement(Kind.WRITE, f"EXPLAIN {verb.upper()}")
+    if verb == "insert":
+        at = next((i for i, word in enumerate(lowered) if word in {"select", "values", "with", "table"}), 0)
+        before = lowered[1:at] if at else lowered[1:]
+        if "(" in before[before.index(")") :] if ")" in before else []:
+            # INSERT INTO t (columns) (SELECT ...): rare, and not worth a parser.
+            return refused
+        if "on" in lowered or "returning" in lowered or not at:
+            return refused
+        verdict = judge_one(tokens[at:], rules, pure_functions) if "(" not in before[-1:] else refused
+    elif verb == "update" and "set" in lowered:
+        verdict = scan(["SELECT", *tokens[lowered.index("set") + 1 :]], rules, pure_functions=pure_functions)
+    elif verb == "delete" and lowered[1:2] == ["from"]:
+        using = lowered.index("using") if "using" in lowered else len(tokens)
+        as_select = ["SELECT", *tokens[1:using], *([","] if using < len(tokens) else []), *tokens[using + 1 :]]
+        verdict = scan(as_select, rules, pure_functions=pure_functions)
+    else:
+        return refused
+    return Statement(verdict.kind, verdict.because)
 
 
 def _copy(tokens: Sequence[str], rules: Rules, pure_functions: Collection[str]) -> Statement:
@@ -157,6 +184,10 @@ def _copy(tokens: Sequence[str], rules: Rules, pure_functions: Collection[str]) 
     return Statement(Kind.READ, "", verdict.tables)
 
 
+def _help(tokens: Sequence[str]) -> Statement:
+    return Statement(Kind.READ) if len(tokens) == 2 else Statement(Kind.UNKNOWN, "HELP")
+
+
 def _analyze_mariadb(tokens: Sequence[str], rules: Rules, pure_functions: Collection[str]) -> Statement:
     following = tokens[1].lower() if len(tokens) > 1 else ""
     if following in {"table", "local", "no_write_to_binlog", "tables"}:
@@ -164,11 +195,15 @@ def _analyze_mariadb(tokens: Sequence[str], rules: Rules, pure_functions: Collec
     return _explain(tokens, rules, pure_functions)
 
 
+_ANALYZE = frozenset({"analyze", "analyse"})
+_OFF = frozenset({"false", "off", "0", "no"})
 _QUERIES = frozenset({"select", "with", "values", "table"})
 
 _Look = Callable[[Sequence[str], Rules, Collection[str]], Statement]
 _LOOKED_INTO: dict[tuple[str, str], _Look] = {
     **{(name, verb): _explain for name in ("mysql", "mariadb") for verb in ("explain", "describe", "desc")},
+    # HELP reads tables that come with the server.
+    **{(name, "help"): lambda tokens, rules, pure: _help(tokens) for name in ("mysql", "mariadb")},
     ("mariadb", "analyze"): _analyze_mariadb,
     ("postgresql", "explain"): _explain_postgresql,
     ("postgresql", "copy"): _copy,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from rds_router.classify.lexer import Lexis, Unreadable, ends_in_line_comment, readings
 from rds_router.classify.lexer import split as split_text
-from rds_router.classify.rules_base import Rules
+from rds_router.classify.rules_base import Rules, listed
 from rds_router.classify.rules_mysql import mariadb, mysql
 from rds_router.classify.rules_postgresql import postgresql
 from rds_router.classify.rules_sqlite import sqlite
@@ -90,7 +90,7 @@ def _rules(dialect: str) -> tuple[Rules, ...]:
     return tuple(rules_of(name) for name in DIALECTS)
 
 
-def _strictest(sql: str, dialect: str, pure_functions: frozenset[str], judge: _Judge) -> Statement:
+def _strictest(sql: object, dialect: str, pure_functions: frozenset[str], judge: _Judge) -> Statement:
     """Judge all readings under all rules that apply: the first verdict that is not READ, or READ."""
     if not isinstance(sql, str):
         return Statement(Kind.UNKNOWN, "not text")
@@ -153,6 +153,6 @@ def _judge_fragment_tokens(tokens: list[str], rules: Rules, pure_functions: froz
     return verdict
 
 
-_NOT_IN_FRAGMENTS = frozenset("insert update delete merge share truncate lock into call \\".split()) - {"insert"}
-_NOT_AT_AN_END = frozenset("for next previous value no key lock in share with @ : . into as".split()) - {"as", "in"}
-_NAMES_TABLES = frozenset("from join table select straight_join".split())
+_NOT_IN_FRAGMENTS = listed("insert update delete merge share truncate lock into call \\") - {"insert"}
+_NOT_AT_AN_END = listed("for next previous value no key lock in share with @ : . into as") - {"as", "in"}
+_NAMES_TABLES = listed("from join table select straight_join")
