@@ -29,6 +29,7 @@ def mariadb_tables(mariadb_cluster: Cluster) -> Iterator[Engine]:
     """The tables on the shared cluster; an engine on its primary."""
     engine = create_engine(mariadb_cluster.primary.url, connect_args={"ssl_disabled": True})
     Base.metadata.create_all(engine)
+    reseed(mariadb_cluster, engine)
     yield engine
     Base.metadata.drop_all(engine)
     engine.dispose()
@@ -49,10 +50,10 @@ def sqlite_urls(sqlite_template: list[str], tmp_path: Any) -> list[str]:
 
 
 @pytest.fixture
-def mariadb_urls(mariadb_cluster: Cluster, mariadb_tables: Engine) -> list[str]:
-    """The shared cluster's primary and replicas, freshly seeded."""
+def mariadb_urls(mariadb_cluster: Cluster, mariadb_tables: Engine) -> Iterator[list[str]]:
+    """The shared cluster's primary and replicas; the tables are seeded anew after the test."""
+    yield [mariadb_cluster.primary.url, *(replica.url for replica in mariadb_cluster.replicas)]
     reseed(mariadb_cluster, mariadb_tables)
-    return [mariadb_cluster.primary.url, *(replica.url for replica in mariadb_cluster.replicas)]
 
 
 @pytest.fixture
@@ -81,7 +82,6 @@ def on_mariadb(mariadb_cluster: Cluster, mariadb_urls: list[str]) -> Iterator[Ma
 def shared_mariadb_stage(mariadb_cluster: Cluster, mariadb_tables: Engine) -> Iterator[Stage]:
     """One router for all tests that change none of its settings."""
     urls = [mariadb_cluster.primary.url, *(replica.url for replica in mariadb_cluster.replicas)]
-    reseed(mariadb_cluster, mariadb_tables)
     with contextlib.closing(Stage(urls, cluster=mariadb_cluster)) as shared:
         yield shared
 
