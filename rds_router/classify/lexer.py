@@ -234,10 +234,10 @@ def _mysql(*, string: str, other: Lexis | None) -> Lexis:
     operators = r"(?:[<>=!+%^&|~?]|\*(?!/))+|\*/"
     strings = [string, string.replace("'", '"'), _quoted("`")]
     # Alternatives that begin with the same character stand in the order they must be tried.
-    expression = "|".join(
-        [word, _PUNCTUATION, *strings, operators, number, r"@@?[A-Za-z0-9_$.\x80-\ud7ff\ue000-\U0010ffff]*"]
-        + [line, _BLOCK, _PLACEHOLDER, r"\\N(?![A-Za-z0-9_$])", _REST]
-    )
+    variable = r"@@?[A-Za-z0-9_$.\x80-\ud7ff\ue000-\U0010ffff]*"
+    null = r"\\N(?![A-Za-z0-9_$])"
+    ordered = [word, _PUNCTUATION, *strings, operators, number, variable, line, _BLOCK, _PLACEHOLDER, null]
+    expression = "|".join([*ordered, _REST])
     pattern = re.compile(expression)
     return Lexis(pattern, pattern, _finished(*strings), hash_comments=True, versioned_comments=True, other=other)
 

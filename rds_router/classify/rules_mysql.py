@@ -177,6 +177,9 @@ BOUND_VARIABLE_BEGINNINGS = (
 )
 
 
+SCOPES = frozenset({"global", "session", "local", "persist", "persist_only"})
+
+
 def variable(token: str) -> Effect | None:
     """Say what reading a variable means: None when it is the same everywhere.
 
@@ -187,11 +190,11 @@ def variable(token: str) -> Effect | None:
         return Kind.SESSION, f"user variable {token}"
     name = token[2:].lower()
     scope, dot, rest = name.partition(".")
-    if dot and scope in {"global", "session", "local", "persist", "persist_only"}:
+    if dot and scope in SCOPES:
         name = rest
     else:
         scope = ""
-    if not name or name in BOUND_VARIABLES or name.startswith(BOUND_VARIABLE_BEGINNINGS):
+    if not name or name in SCOPES or name in BOUND_VARIABLES or name.startswith(BOUND_VARIABLE_BEGINNINGS):
         return Kind.SESSION, f"variable @@{name}"
     if scope in {"session", "local"}:
         return Kind.SESSION, f"variable @@{name} of the session"
