@@ -241,11 +241,13 @@ class Router:
         # A moment can only be compared once the primary's position after it is known.
         asked = behind if token.at is None else (self._topology.writer, *behind)
         while (remaining := end - self.clock()) > 0:
-            self._monitor.hurry(asked, remaining, enough=1 if token.at is None else 2)
+            has_news = self._monitor.hurry(asked, remaining, enough=1 if token.at is None else 2)
             later = self._decide(decision.statement, decision.scope, decision.exclude)
             if later.reason is not Reason.NONE_FRESH_ENOUGH:
                 self.events.emit(CaughtUp(later.target, self.clock() - now))
                 return later
+            if not has_news:
+                break
         if len(self._in_vain) >= _MAX_IN_VAIN:
             self._in_vain.clear()
         self._in_vain[token] = self.clock() + self.policy.probe_interval
