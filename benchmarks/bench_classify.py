@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from paired import Difference, compare
-from sqlalchemy import ForeignKey, Select, String, func, select, text
+from sqlalchemy import ForeignKey, String, func, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, joinedload, mapped_column, relationship
 
 from rds_router.classify.cache import Classifier
@@ -70,11 +70,11 @@ class Case:
     calls: int = 200
 
 
-def point() -> Select[Any]:
+def point() -> Any:
     return select(Post).where(Post.id == 7)
 
 
-def three_tables() -> Select[Any]:
+def three_tables() -> Any:
     return (
         select(Author.id, Post.title, func.count(Comment.id))
         .join(Author.posts)

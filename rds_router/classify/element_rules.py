@@ -52,7 +52,7 @@ def unescape(text: str) -> str:
 
 
 def select(walk: Walk, element: Any) -> None:
-    """Its columns may be mapped entities, and their types may bring expressions of their own."""
+    """Its parts decide; among them what its columns' types and mapped classes add."""
     plugin(walk, element)
     for prefix, dialect_name in element._prefixes:
         if walk.speaks(dialect_name):
@@ -61,36 +61,36 @@ def select(walk: Walk, element: Any) -> None:
 
 
 def plugin(walk: Walk, element: Any) -> None:
-    """Another library may have registered its own way to compile this statement."""
+    """Its parts decide; unknown if another library registered its own way to compile it."""
     name = element._propagate_attrs.get("compile_state_plugin", "default")
     if name not in ("default", "orm"):
         walk.note_unknown(f"compiled by the plugin {name!r}")
 
 
 def dml(walk: Walk, element: Any) -> None:
-    """INSERT, UPDATE, DELETE at any depth."""
+    """INSERT, UPDATE, DELETE at any depth: write."""
     verb = element.__visit_name__.upper()
     walk.note(Kind.WRITE, verb if element is walk.top else f"{verb} within the statement")
 
 
 def ddl(walk: Walk, element: Any) -> None:
-    """CREATE, DROP, ALTER and every custom DDL construct; what it touches is not looked up."""
+    """CREATE, DROP, ALTER and every custom DDL construct: ddl, on tables that are not looked up."""
     walk.note(Kind.DDL, f"DDL construct {type(element).__name__}")
     walk.tables = None
 
 
 def savepoint(walk: Walk, element: Any) -> None:
-    """SAVEPOINT and its kin."""
+    """SAVEPOINT and its kin: session."""
     walk.note(Kind.SESSION, element.__visit_name__.replace("_", " ").upper())
 
 
 def textual_select(walk: Walk, element: Any) -> None:
-    """``text(...).columns(...)``: a whole statement as text, wherever it stands."""
+    """``text(...).columns(...)``: judged as a whole statement of text, wherever it stands."""
     whole_text(walk, element.element)
 
 
 def from_statement(walk: Walk, element: Any) -> None:
-    """``select(Entity).from_statement(...)``: only the inner statement is sent."""
+    """``select(Entity).from_statement(...)``: the inner statement decides, which alone is sent."""
     plugin(walk, element)
     if isinstance(element.element, TextClause):
         whole_text(walk, element.element)
@@ -107,7 +107,7 @@ def whole_text(walk: Walk, element: Any) -> None:
 
 
 def table(walk: Walk, element: Any) -> None:
-    """A table or view by name."""
+    """A table or view: its name decides, as in text."""
     schema = getattr(element, "schema", None)
     for name in (element.name, schema):
         _check_name(walk, name)
@@ -115,17 +115,17 @@ def table(walk: Walk, element: Any) -> None:
 
 
 def named(walk: Walk, element: Any) -> None:
-    """Anything with a name of the user's choice."""
+    """Its parts decide; a name that is rendered unquoted is judged as text."""
     _check_name(walk, element.name)
 
 
 def cte(walk: Walk, element: Any) -> None:
-    """WITH; DML in it is found as one of its parts."""
+    """WITH: its parts decide, DML in it being one; its prefixes and suffixes are judged as text."""
     _check_name(walk, element.name)
 
 
 def tablesample(walk: Walk, element: Any) -> None:
-    """TABLESAMPLE: the method is written like a function and is none."""
+    """TABLESAMPLE: its parts decide; the method is written like a function and is none."""
     _check_name(walk, element.name)
     method = element.sampling
     if getattr(method, "name", "").lower() in SAMPLING_METHODS and not getattr(method, "packagenames", ()):
@@ -134,7 +134,7 @@ def tablesample(walk: Walk, element: Any) -> None:
 
 
 def for_update(walk: Walk, element: Any) -> None:
-    """FOR UPDATE and its weaker forms."""
+    """FOR UPDATE and its weaker forms: locking read."""
     if element.read:
         words = "FOR KEY SHARE" if element.key_share else "FOR SHARE"
     else:
@@ -146,7 +146,7 @@ def for_update(walk: Walk, element: Any) -> None:
 
 
 def function(walk: Walk, element: Any) -> None:
-    """A function by its name, however SQLAlchemy's class for it is called."""
+    """A function: its name decides, as in text, however SQLAlchemy's class for it is called."""
     _check_name(walk, element.name)
     if isinstance(element.name, quoted_name) and element.name.quote:
         # Quoted, the name of a built-in construct is somebody's own function.
@@ -161,7 +161,7 @@ def function(walk: Walk, element: Any) -> None:
 
 
 def custom_function(walk: Walk, element: Any) -> None:
-    """A function element with its own rendering: taken at its name's word only if the user vouches for it."""
+    """A function with its own rendering: unknown, unless `pure_functions` names it."""
     name = getattr(element, "name", None)
     name = name.lower() if isinstance(name, str) else type(element).__name__.lower()
     if name in walk.pure_functions:
@@ -171,22 +171,22 @@ def custom_function(walk: Walk, element: Any) -> None:
 
 
 def next_value(walk: Walk, element: Any) -> None:
-    """``sequence.next_value()``."""
+    """``sequence.next_value()``: write."""
     walk.note(Kind.WRITE, f"next value of sequence {element.sequence.name}")
 
 
 def sequence(walk: Walk, element: Any) -> None:
-    """A Sequence executed by itself is its next value."""
+    """A Sequence executed by itself, which is its next value: write."""
     walk.note(Kind.WRITE, f"next value of sequence {element.name}")
 
 
 def text(walk: Walk, element: Any) -> None:
-    """``text()`` within a construct."""
+    """``text()`` within a construct: judged as text in its place."""
     walk.fragment(unescape(element.text), "text()")
 
 
 def column(walk: Walk, element: Any) -> None:
-    """A column by name, or ``literal_column()``, which is text."""
+    """A column: read. ``literal_column()``: judged as text."""
     if element.is_literal:
         walk.fragment(str(element.name), "literal_column()")
     else:
@@ -196,27 +196,28 @@ def column(walk: Walk, element: Any) -> None:
 
 
 def bind(walk: Walk, element: Any) -> None:
-    """A value; its type may wrap it into an expression."""
+    """A value: read, with the expression its type may wrap it into."""
     for type_ in variants_of(element.type):
         if type_._has_bind_expression:
             walk.push(type_.bind_expression(element))
 
 
 def extract(walk: Walk, element: Any) -> None:
-    """EXTRACT: the field is rendered as written."""
+    """EXTRACT: its parts decide; a field that is no plain word is judged as text."""
     if not _IDENTIFIER.match(element.field):
         walk.fragment(element.field, "extract()")
 
 
 def over(walk: Walk, element: Any) -> None:
-    """A window; in 2.0 its frame is a tuple of two numbers, in 2.1 an element."""
+    """A window: its parts decide."""
+    # In 2.0 a frame is a tuple of two numbers, in 2.1 an element.
     for frame in (element.range_, element.rows, element.groups):
         if hasattr(frame, "_traverse_internals"):
             walk.push(frame)
 
 
 def flatten(walk: Walk, element: Any) -> None:
-    """An ORM attribute, bundle or query standing for an expression."""
+    """An ORM attribute, bundle or query: what it stands for decides."""
     walk.push(element.__clause_element__())
 
 

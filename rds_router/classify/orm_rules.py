@@ -34,7 +34,7 @@ relationship or loader options."""
 
 
 def entity(walk: Walk, inspected: Any) -> None:
-    """A mapped class or an alias of one among the selected columns."""
+    """A mapped class among the selected columns: its column properties, discriminator and eager joins decide too."""
     mappers = [inspected.mapper, *inspected.with_polymorphic_mappers]
     for mapper in mappers:
         if id(mapper) in walk.seen:
@@ -52,7 +52,7 @@ def entity(walk: Walk, inspected: Any) -> None:
 
 
 def relationship(walk: Walk, attribute: RelationshipProperty[Any]) -> None:
-    """What joining along a relationship renders: conditions, the secondary table, the target, the order."""
+    """A join along a relationship: its conditions, secondary table, target and order decide."""
     if id(attribute) in walk.seen:
         return
     walk.skip(attribute)
@@ -62,7 +62,7 @@ def relationship(walk: Walk, attribute: RelationshipProperty[Any]) -> None:
 
 
 def join_element(walk: Walk, element: Any) -> None:
-    """A target or condition of ``join()`` that is not an expression: a relationship, a class, an alias."""
+    """A target or condition of ``join()``: the relationship, class or alias it names decides."""
     if isinstance(element, QueryableAttribute) and isinstance(element.property, RelationshipProperty):
         relationship(walk, element.property)
         walk.push(*element._extra_criteria)
@@ -79,7 +79,7 @@ def join_element(walk: Walk, element: Any) -> None:
 
 
 def options(walk: Walk, given: Any) -> None:
-    """``options()`` of a statement."""
+    """``options()``: eager joins, criteria and expressions decide too; an option of an unknown sort is unknown."""
     for option in given:
         if isinstance(option, LoaderCriteriaOption):
             _criteria(walk, option)
@@ -95,7 +95,7 @@ def options(walk: Walk, given: Any) -> None:
 
 
 def compile_state_functions(walk: Walk, functions: Any) -> None:
-    """Functions that change the statement while it is compiled."""
+    """Functions that change the statement while it is compiled: unknown, unless they are the ORM's own."""
     for function, argument in functions:
         if not str(getattr(function, "__module__", "")).startswith(OWN_HOOKS):
             walk.note_unknown(f"changed at compile time by {getattr(function, '__qualname__', function)!s}")
