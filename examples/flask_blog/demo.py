@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 from blog import create_app
@@ -44,12 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         listener = socket.create_server((HOST, options.port))
     except OSError as error:
         return _no_port(options.port, error)
-    with listener:
-        try:
-            return _run(listener, options.engine, options.runtime)
-        except KeyboardInterrupt:
-            print("\nEnded; nothing is left behind.")
-            return 0
+    with listener, suppress(KeyboardInterrupt):  # Ctrl-C while it starts; later the web server takes it as its end
+        _run(listener, options.engine, options.runtime)
+    print("\nEnded; nothing is left behind.")
+    return 0
 
 
 def demo_app(servers: Cluster) -> Flask:
@@ -80,7 +79,7 @@ def fill(app: Flask, servers: Cluster) -> None:
         db.router.refresh()
 
 
-def _run(listener: socket.socket, engine: str | None, runtime: Runtime) -> int:
+def _run(listener: socket.socket, engine: str | None, runtime: Runtime) -> None:
     with _best_cluster(engine, runtime) as servers:
         app = demo_app(servers)
         try:
@@ -92,7 +91,6 @@ def _run(listener: socket.socket, engine: str | None, runtime: Runtime) -> int:
         finally:
             with app.app_context():
                 db.router.close()
-    return 0
 
 
 def _best_cluster(engine: str | None, runtime: Runtime) -> Cluster:
@@ -145,7 +143,7 @@ The blog is at  http://{HOST}:{port}/
   3. Open "Servers" and pause the replication of both replicas. Comment again: you still see what you wrote,
      now from the primary, and the foot of the page says why. Resume, and the replicas are back.
   4. Delay a replica and write something: its lag grows, and from 5 s on it gets no reads.
-  5. {"Kill" if files else "Freeze or kill"} a replica: in a second or two all reads go to the other one.
+  5. {"Kill" if files else "Freeze or kill"} a replica: {"some" if files else "one or two"} seconds later all reads go to the other one.
 
 Ctrl-C ends it.""",
         flush=True,

@@ -39,11 +39,10 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     for blueprint in (posts.blueprint, people.blueprint, servers.blueprint):
         app.register_blueprint(blueprint)
     app.after_request(_send_headers)
-    app.cli.add_command(_init_db)
+    app.cli.command("init-db")(_init_db)
     return app
 
 
-@click.command("init-db")
 def _init_db() -> None:
     """Create the tables, and fill them if they are empty."""
     db.create_all()

@@ -25,15 +25,12 @@ def index() -> str:
         per_page=current_app.config["POSTS_PER_PAGE"],
         max_per_page=50,
     )
-    comments = dict(
-        db.session.execute(
-            select(Comment.post_id, func.count(Comment.id))
-            .where(Comment.post_id.in_([post.id for post in page.items]))
-            .group_by(Comment.post_id)
-        )
-        .tuples()
-        .all()
+    found = db.session.execute(
+        select(Comment.post_id, func.count(Comment.id))
+        .where(Comment.post_id.in_([post.id for post in page.items]))
+        .group_by(Comment.post_id)
     )
+    comments = {post_id: count for post_id, count in found}  # noqa: C416  dict() takes a Result for a mapping
     return render_template("index.html", page=page, comments=comments)
 
 

@@ -112,17 +112,17 @@ class _Action:
 
 _ACTIONS: Mapping[str, _Action] = {
     "pause": _Action(
-        "Pause replication",
+        "Pause",
         lambda cluster, server: cluster.pause_replication(server),
         "nothing new reaches it. Write something: you see it at once, as your pages come from elsewhere now.",
     ),
     "resume": _Action(
-        "Resume replication",
+        "Resume",
         lambda cluster, server: cluster.resume_replication(server),
         "it catches up, and answers again once that is known.",
     ),
     "delay": _Action(
-        f"Delay by {DELAY} s",
+        f"Delay {DELAY} s",
         lambda cluster, server: cluster.set_delay(server, DELAY),
         f"it does what the primary did {DELAY} s ago. Write something, and watch its lag.",
     ),

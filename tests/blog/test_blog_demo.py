@@ -1,0 +1,147 @@
+"""The demo: its buttons, and the program that starts and ends it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from urllib.request import urlopen
+
+import pytest
+
+from rds_router.lab import Cluster
+from tests.blog.conftest import EXAMPLE, Browser
+
+
+@pytest.fixture
+def demo(lab_cluster: Callable[..., Cluster]) -> Iterator[tuple[Browser, Cluster]]:
+    """A reader of the demo on files of its own."""
+    with _demo_on(lab_cluster("sqlite")) as found:
+        yield found
+
+
+def test_buttons_pause_and_resume_replication(demo: tuple[Browser, Cluster]) -> None:
+    browser, cluster = demo
+    name = cluster.replicas[0].name
+    page = browser.get("/servers")
+    assert f'action="/servers/{name}/pause"' in page
+    assert f'action="/servers/{cluster.primary.name}/pause"' not in page
+    page = browser.post(f"/servers/{name}/pause")
+    assert f"{name}: nothing new reaches it." in page
+    assert cluster.replicas[0].pauses
+    assert f'action="/servers/{name}/resume"' in page
+    browser.post(f"/servers/{name}/resume")
+    assert not cluster.replicas[0].pauses
+
+
+def test_buttons_delay_and_hurry_a_replica(demo: tuple[Browser, Cluster]) -> None:
+    browser, cluster = demo
+    name = cluster.replicas[1].name
+    assert f'action="/servers/{name}/hurry"' in browser.post(f"/servers/{name}/delay")
+    assert cluster.replicas[1].delay == 20
+    browser.post(f"/servers/{name}/hurry")
+    assert cluster.replicas[1].delay == 0
+
+
+def test_a_killed_or_frozen_replica_gets_no_reads_and_comes_back(lab_cluster: Callable[..., Cluster]) -> None:
+    from blog.models import db
+
+    with _demo_on(lab_cluster("mariadb")) as (browser, cluster):
+        victim, other = (each.name for each in cluster.replicas)
+
+        def servers_page() -> str:
+            with browser.client.application.app_context():
+                assert db.router.refresh(timeout=20)
+            return browser.get("/servers")
+
+        for trouble, remedy in (("freeze", "thaw"), ("kill", "restart")):
+            browser.post("/servers/reads")  # connections to both lie in the pools
+            assert f'action="/servers/{victim}/{remedy}"' in browser.post(f"/servers/{victim}/{trouble}")
+            assert "Unreachable" in servers_page()
+            assert f"40 reads: 40 by {other}" in browser.post("/servers/reads")
+            browser.post(f"/servers/{victim}/{remedy}")
+            assert servers_page().count("Answers reads") == 2
+            page = browser.post("/servers/reads")
+            assert re.search(rf"40 reads: \d+ by {victim}, \d+ by {other}", page)
+
+
+def test_what_an_engine_cannot_do_is_said(demo: tuple[Browser, Cluster]) -> None:
+    browser, cluster = demo
+    page = browser.post(f"/servers/{cluster.replicas[0].name}/freeze")
+    assert "That did not work: a SQLite file has no process to freeze" in page
+
+
+def test_buttons_that_do_not_exist(demo: tuple[Browser, Cluster]) -> None:
+    browser, cluster = demo
+    browser.post(f"/servers/{cluster.primary.name}/kill", status=404)
+    browser.post("/servers/nobody/kill", status=404)
+    browser.post(f"/servers/{cluster.replicas[0].name}/explode", status=404)
+
+
+def test_without_a_demo_nothing_can_be_done_to_servers(visitor: Browser) -> None:
+    visitor.post("/servers/sqlite-2/kill", status=404)
+    visitor.post("/servers/reads", status=404)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_demo_program_serves_the_blog_and_ends_cleanly(ending: signal.Signals) -> None:
+    with _demo("--engine", "sqlite", "--port", "0") as program:
+        assert program.stdout is not None
+        try:
+            lines = iter(program.stdout.readline, "")
+            url = next(found[0] for line in lines if (found := re.search(r"http://127\.0\.0\.1:\d+/", line)))
+            with urlopen(url, timeout=20) as answer:
+                page = answer.read().decode()
+            assert "Posts: 12" in page
+            assert re.search(r"answered by sqlite-[123]", page)
+            with urlopen(url + "servers", timeout=20) as answer:
+                folder_page = answer.read().decode()
+            assert "Send 40 reads" in folder_page
+        finally:
+            program.send_signal(ending)
+        rest, _ = program.communicate(timeout=30)
+        assert "Ended; nothing is left behind." in rest
+        assert "Traceback" not in rest
+        assert program.returncode == 0
+        with pytest.raises(OSError, match=r"refused"):
+            urlopen(url, timeout=5)
+
+
+def test_demo_program_says_that_the_port_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with _demo("--engine", "sqlite", "--port", str(port)) as program:
+            output, _ = program.communicate(timeout=30)
+    assert output == f"Port {port} is taken by another program. Choose another: --port {port + 1}\n"
+    assert program.returncode == 1
+
+
+@contextmanager
+def _demo_on(cluster: Cluster) -> Iterator[tuple[Browser, Cluster]]:
+    """The application as demo.py configures it."""
+    from blog.models import db
+    from demo import demo_app, fill
+
+    app = demo_app(cluster)
+    try:
+        fill(app, cluster)
+        yield Browser(app), cluster
+    finally:
+        with app.app_context():
+            db.session.remove()
+            db.router.close()
+
+
+def _demo(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(EXAMPLE / "demo.py"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
