@@ -189,7 +189,8 @@ class RoutingSession(Session):
             return run(statement, params, **options)
         outer = self._statement, self._call_wish
         self._statement = statement
-        self._call_wish = _wish_in(options.get("execution_options") or _NONE)
+        given = options.get("execution_options")
+        self._call_wish = _wish_of_call(given) if given else _NONE
         self._answering = None
         is_change = getattr(statement, "is_dml", False)
         self._changing += is_change
@@ -337,6 +338,15 @@ class RoutingSession(Session):
 def _wish_in(options: Mapping[str, Any]) -> Mapping[str, Any]:
     """The options themselves if they hold a wish, else nothing: most statements carry options, few a wish."""
     return options if options and (ROUTE_OPTION in options or STALENESS_OPTION in options) else _NONE
+
+
+def _wish_of_call(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The wish given with a call; for a load on behalf of another statement, that statement's and its call's."""
+    above = options.get("sa_top_level_orm_context")
+    if above is None:
+        return _wish_in(options)
+    # SQLAlchemy merges them in this order too, but only on its way to the cursor.
+    return _wish_in({**above.query._execution_options, **above.execution_options, **options})
 
 
 def _is_reload(clause: Any) -> bool:
