@@ -17,6 +17,7 @@ the text in one match, so that no piece of it is ever looked at twice.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Iterator
@@ -276,6 +277,22 @@ def _sqlite() -> Lexis:
     return Lexis(pattern, pattern, _finished(*strings))
 
 
-MYSQL = _mysql(string=_escaped("'"), other=_mysql(string=_simple("'"), other=None))
-POSTGRESQL = _postgresql(string=_simple("'"), other=_postgresql(string=_escaped("'"), other=None))
-SQLITE = _sqlite()
+# Functions, not constants: compiling these expressions would be the better part of ``import rds_router``.
+
+
+@functools.cache
+def mysql_lexis() -> Lexis:
+    """MySQL and MariaDB."""
+    return _mysql(string=_escaped("'"), other=_mysql(string=_simple("'"), other=None))
+
+
+@functools.cache
+def postgresql_lexis() -> Lexis:
+    """PostgreSQL."""
+    return _postgresql(string=_simple("'"), other=_postgresql(string=_escaped("'"), other=None))
+
+
+@functools.cache
+def sqlite_lexis() -> Lexis:
+    """SQLite."""
+    return _sqlite()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from rds_router.classify.lexer import MYSQL as LEXIS
+from rds_router.classify.lexer import mysql_lexis
 from rds_router.classify.rules_base import (
     COMMON_NOT_FUNCTIONS,
     COMMON_REFUSED,
@@ -235,7 +235,7 @@ def mysql() -> Rules:
     names = read_names("mysql_functions.txt")
     return Rules(
         name="mysql",
-        lexis=LEXIS,
+        lexis=mysql_lexis(),
         verbs=VERBS,
         words=WORDS,
         refused=REFUSED,
@@ -257,7 +257,7 @@ def mariadb() -> Rules:
     names = read_names("mariadb_functions.txt")
     return Rules(
         name="mariadb",
-        lexis=LEXIS,
+        lexis=mysql_lexis(),
         verbs=VERBS,
         # MariaDB has no TABLE statement, so the word stays a keyword that begins nothing.
         words={**WORDS, "table": Word.KEEP},

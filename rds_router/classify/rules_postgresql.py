@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from rds_router.classify.lexer import POSTGRESQL as LEXIS
+from rds_router.classify.lexer import postgresql_lexis
 from rds_router.classify.rules_base import (
     COMMON_NOT_FUNCTIONS,
     COMMON_REFUSED,
@@ -236,7 +236,7 @@ def postgresql() -> Rules:
         table[name] = (Kind.WRITE, f"{name.upper()}(): volatile")
     return Rules(
         name="postgresql",
-        lexis=LEXIS,
+        lexis=postgresql_lexis(),
         verbs=VERBS,
         words=WORDS,
         refused=COMMON_REFUSED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from rds_router.classify.lexer import SQLITE as LEXIS
+from rds_router.classify.lexer import sqlite_lexis
 from rds_router.classify.rules_base import (
     COMMON_NOT_FUNCTIONS,
     COMMON_REFUSED,
@@ -71,7 +71,7 @@ def sqlite() -> Rules:
     """Build the rules of SQLite 3."""
     return Rules(
         name="sqlite",
-        lexis=LEXIS,
+        lexis=sqlite_lexis(),
         verbs=VERBS,
         words=WORDS,
         refused=REFUSED,
