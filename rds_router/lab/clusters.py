@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Literal, Protocol
 
+from rds_router.lab.containers import ContainerRuntime
 from rds_router.lab.engines import ENGINES, Engine, Options, recipe
 from rds_router.lab.engines.base import APP, BARE
 from rds_router.lab.errors import NotSupported
@@ -59,7 +60,7 @@ def cluster(
 
     ``engine``    ``mariadb``, ``mysql``, ``postgresql`` or ``sqlite``.
     ``runtime``   ``local`` (programs of this machine) or ``docker`` (containers, through testcontainers).
-    ``image``     the container image, instead of the engine's official one.
+    ``image``     the container image, instead of ``RDS_ROUTER_LAB_<ENGINE>_IMAGE`` or the engine's official one.
     ``options``   extra server settings, by the names the server itself uses.
     ``database``  created if it is not ``app``; the URLs name it.
 
@@ -76,10 +77,13 @@ def cluster(
     if engine == "sqlite":
         return _sqlite(replicas, runtime, options)
     chosen = ENGINES[engine]
-    found = recipe(engine)
     guard = Guard()
     try:
-        runs: Runtime = LocalRuntime(chosen, found, guard, options or {})
+        runs: Runtime
+        if runtime == "docker":
+            runs = ContainerRuntime(chosen, guard, options or {}, image)
+        else:
+            runs = LocalRuntime(chosen, recipe(engine), guard, options or {})
         servers = [
             _server(chosen, number, port, runs, database)
             for number, port in enumerate(runs.reserve_ports(replicas + 1), start=1)

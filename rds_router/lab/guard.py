@@ -37,9 +37,9 @@ class Guard:
             start_new_session=True,
         )
 
-    def watch_container(self, identifier: str) -> None:
-        """Have that container removed too, if it comes to that."""
-        self._tell(f"container {identifier}")
+    def watch(self, kind: str, identifier: str) -> None:
+        """Have that ``container`` or ``network`` removed too, if it comes to that."""
+        self._tell(f"{kind} {identifier}")
 
     def close(self) -> None:
         """Everything is stopped: delete the directory, and let the watchdog go."""

@@ -20,7 +20,7 @@ from rds_router.lab.errors import LabError, ServerFailed
 from rds_router.lab.guard import Guard
 from rds_router.lab.parallel import each
 from rds_router.lab.server import Server, State
-from rds_router.lab.watchdog import family
+from rds_router.lab.watchdog import family, release_shared_memory
 
 START_TIMEOUT = 60.0  # seconds; a start takes half of one, on a machine that has nothing else to do
 
@@ -59,6 +59,7 @@ class LocalRuntime:
 
     def rebuild(self, server: Server, source: Server) -> None:
         self.kill(server)
+        release_shared_memory(server.path)
         shutil.rmtree(server.path, ignore_errors=True)
         if self._recipe.clone(server, source):
             self.start(server)
@@ -134,6 +135,8 @@ class LocalRuntime:
                 _send(pid, signal.SIGKILL)
         for process in self._processes.values():
             process.wait()
+        for data in self._guard.directory.glob("*/postmaster.pid"):
+            release_shared_memory(data.parent)
         ports.release(self._ports)
 
     def _wait_until_it_answers(self, server: Server) -> None:

@@ -140,6 +140,8 @@ class ServerCluster:
             self._rebuild(server)
             return
         self._runtime.start(server)
+        if server.is_fenced:
+            self._engine.fence(server)
         if not server.is_primary:
             self._follow(server, self.primary)
 

@@ -2,8 +2,8 @@
 
 It waits on its standard input. ``end`` there means the cluster was stopped in good order: it leaves without
 doing anything. End of file, or its parent being gone, means the parent died (SIGKILL, a crash, ``os._exit``):
-then it ends every server whose data directory is inside DIRECTORY, with their children, removes the containers it
-was told of (``container ID``), and deletes DIRECTORY.
+then it ends every server whose data directory is inside DIRECTORY, with their children, removes what it was told of
+(``container ID``, ``network ID``), and deletes DIRECTORY.
 
 A parent-death signal would not do: it follows the thread that started the server, not the process. Standard
 library only, and nothing of this package: it must start in milliseconds and outlive whatever its parent broke.
@@ -12,6 +12,7 @@ library only, and nothing of this package: it must start in milliseconds and out
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import http.client
 import os
 import select
@@ -30,46 +31,63 @@ def main(directory: str) -> None:
     """Wait for the parent's word or end; in the latter case clean up."""
     for caught in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(caught, signal.SIG_IGN)  # it ends with its parent, not before
-    containers = wait_for_the_end(os.getppid())
-    if containers is not None:
-        clean_up(directory, containers)
+    left_behind = wait_for_the_end(os.getppid())
+    if left_behind is not None:
+        clean_up(directory, left_behind)
 
 
-def wait_for_the_end(parent: int) -> list[str] | None:
-    """None after ``end``; else the containers left behind."""
-    containers: list[str] = []
+def wait_for_the_end(parent: int) -> list[tuple[str, str]] | None:
+    """None after ``end``; else the kinds and ids of what the container engine still has of ours."""
+    told: list[tuple[str, str]] = []
     buffer = b""
     while True:
         readable, _, _ = select.select([0], [], [], POLL)
         if not readable:
             # A forked grandchild may hold the pipe open after the parent died.
             if os.getppid() != parent:
-                return containers
+                return told
             continue
         chunk = os.read(0, 4096)
         if not chunk:
-            return containers
+            return told
         *lines, buffer = (buffer + chunk).split(b"\n")
         for line in lines:
-            word, _, rest = line.decode().partition(" ")
+            word, _, identifier = line.decode().partition(" ")
             if word == "end":
                 return None
-            if word == "container":
-                containers.append(rest)
+            told.append((word, identifier))
 
 
-def clean_up(directory: str, containers: list[str]) -> None:
-    """End the servers of DIRECTORY, remove the containers, delete DIRECTORY."""
-    deadline = time.monotonic() + 10
+def clean_up(directory: str, left_behind: list[tuple[str, str]]) -> None:
+    """End the servers of DIRECTORY, remove containers, then networks, and delete DIRECTORY."""
+    # PostgreSQL gives its shared memory back on SIGQUIT; on SIGKILL nobody can, so that comes second.
+    for signals, patience in (((signal.SIGCONT, signal.SIGQUIT), 2.0), ((signal.SIGKILL,), 10.0)):
+        end_processes(directory, signals, patience)
+    for data in Path(directory).glob("*/postmaster.pid"):
+        release_shared_memory(data.parent)
+    for kind, identifier in sorted(left_behind):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            remove_from_engine(kind, identifier)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def end_processes(directory: str, signals: tuple[signal.Signals, ...], patience: float) -> None:
+    """Send these signals to all that run in DIRECTORY until nothing does, or patience (seconds) ends."""
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline and (left := family(servers_of(directory))):
         for pid in left:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+            for number in signals:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, number)
         time.sleep(0.05)
-    for container in containers:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            remove_container(container)
-    shutil.rmtree(directory, ignore_errors=True)
+
+
+def release_shared_memory(data: Path) -> None:
+    """Remove the System V segment of a PostgreSQL server that was killed; its lock file says which it is."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        _, segment = (data / "postmaster.pid").read_text().splitlines()[6].split()
+        remove = 0  # IPC_RMID
+        ctypes.CDLL(None).shmctl(int(segment), remove, None)
 
 
 def processes() -> dict[int, tuple[int, list[str]]]:
@@ -110,15 +128,19 @@ def family(roots: set[int]) -> set[int]:
     return members
 
 
-def remove_container(container: str) -> None:
-    """Remove a container and its anonymous volumes over the engine's local socket."""
+def remove_from_engine(kind: str, identifier: str) -> None:
+    """Remove a container with its anonymous volumes, or a network, over the engine's local socket."""
     address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     if not address.startswith("unix://"):
         return
-    for method, path in (
-        ("POST", f"/containers/{container}/unpause"),
-        ("DELETE", f"/containers/{container}?force=1&v=1"),
-    ):
+    requests = {
+        "container": [
+            ("POST", f"/containers/{identifier}/unpause"),
+            ("DELETE", f"/containers/{identifier}?force=1&v=1"),
+        ],
+        "network": [("DELETE", f"/networks/{identifier}")],
+    }
+    for method, path in requests[kind]:
         connection = http.client.HTTPConnection("localhost", timeout=30)
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.connect(address.removeprefix("unix://"))

@@ -79,12 +79,28 @@ class MysqlFamily:
     """What MySQL and MariaDB share. The SQL is the newer spelling, which MariaDB reads since 10.5."""
 
     name: str
+    _forget: str
     scheme = "mysql+pymysql"
     admin = ADMIN
+    root = ("root", "root")
+    """The account of a container image, used until the lab's own accounts exist."""
     rejoins = True
 
     def check(self, server: Server) -> str:
-        return str(self._value(server, "SELECT VERSION()", connect_timeout=1))
+        return self.check_as(server, self.admin)
+
+    def check_as(self, server: Server, account: tuple[str, str]) -> str:
+        """The server's version, asked by that account. Raises LabError while it does not answer."""
+        with self._cursor(server, connect_timeout=1, timeout=10, account=account) as execute:
+            return str(next(iter(execute("SELECT VERSION()")[0].values())))
+
+    def initialise(self, server: Server, statements: Sequence[str]) -> None:
+        """Run statements as root that reach no replica, and forget all history of the server."""
+        with self._cursor(server, account=self.root) as execute:
+            execute("SET SESSION sql_log_bin = 0")
+            for statement in statements:
+                execute(statement)
+            execute(self._forget)
 
     def provision(self, primary: Server, database: str) -> None:
         # Also the first event of a new cluster's binary log: a replica that has it has a working stream.
@@ -135,15 +151,19 @@ class MysqlFamily:
 
     @contextlib.contextmanager
     def _cursor(
-        self, server: Server, connect_timeout: float = 5, timeout: float = 60
+        self,
+        server: Server,
+        connect_timeout: float = 5,
+        timeout: float = 60,
+        account: tuple[str, str] | None = None,
     ) -> Iterator[Callable[[str], Rows]]:
-        """A connection of the administrator; gives a function that runs a statement and returns its rows."""
+        """A connection, the administrator's by default; gives a function that runs a statement and returns its rows."""
         try:
             import pymysql  # type: ignore[import-untyped,unused-ignore]
             from pymysql.cursors import DictCursor  # type: ignore[import-untyped,unused-ignore]
         except ImportError as error:
             raise EngineMissing(f"the lab talks to {self.name} through PyMySQL: pip install pymysql") from error
-        user, password = self.admin
+        user, password = account or self.admin
         try:
             connection = pymysql.connect(
                 host=server.host,
@@ -174,6 +194,7 @@ class MySQL(MysqlFamily):
     """MySQL with GTID auto-positioning."""
 
     name = "mysql"
+    _forget = "RESET BINARY LOGS AND GTIDS"  # since 8.2
 
     def follow(self, replica: Server, source: Server) -> None:
         host, port = source.peer
@@ -215,6 +236,7 @@ class MariaDB(MysqlFamily):
     """MariaDB with GTIDs of one domain."""
 
     name = "mariadb"
+    _forget = "RESET MASTER"
 
     def follow(self, replica: Server, source: Server) -> None:
         host, port = source.peer

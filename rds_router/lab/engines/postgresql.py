@@ -69,6 +69,14 @@ class PostgreSQL:
             self._run(primary, f'CREATE DATABASE "{database}" OWNER {APP[0]}')
             self._run(primary, *database_statements(), database=database)
 
+    def initialise(self, server: Server, statements: Sequence[str], owner: str) -> None:
+        """Make of a fresh container what a template is: accounts, a database, and replication let in."""
+        # Images let ordinary connections in from other hosts, and replication from none.
+        line = "host replication all all scram-sha-256"
+        let_in = f"COPY (SELECT '{line}') TO PROGRAM 'cat >> \"$PGDATA/pg_hba.conf\"'"
+        self._run(server, *statements, f"CREATE DATABASE app OWNER {owner}", let_in, "SELECT pg_reload_conf()")
+        self._run(server, *database_statements(), database="app")
+
     def connection_info(self, replica: Server, source: Server) -> str:
         """The value of ``primary_conninfo`` that makes one server follow the other."""
         host, port = source.peer

@@ -30,6 +30,8 @@ _SMALL = {
     "jit": "off",
     "autovacuum": "off",
     "unix_socket_directories": "",
+    # Inside the data directory; POSIX shared memory of a killed server would stay in /dev/shm.
+    "dynamic_shared_memory_type": "mmap",
     "log_min_messages": "warning",
 }
 # A standby refuses to start with less of these than its data last ran with, so the template runs with next to nothing.
