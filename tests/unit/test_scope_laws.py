@@ -1,0 +1,103 @@
+"""What holds of every transaction: driven over statements and news in any order."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rds_router.core.decision import Reason, decide
+from rds_router.core.observation import Observation
+from rds_router.core.policy import RoutingPolicy
+from rds_router.core.scope import FRESH, Hold, Scope
+from rds_router.core.statement import Kind, Statement
+from rds_router.core.token import Token
+from rds_router.core.topology import Server, Topology, evolve
+from rds_router.errors import NoServerAvailable
+from tests.unit import core_strategies as core
+
+reads = st.just(Statement(Kind.READ))
+steps = st.one_of(
+    reads,
+    reads,
+    core.statements,
+    st.builds(lambda name, report: (name, report), st.sampled_from(core.NAMES), core.well),
+)
+
+
+@given(
+    core.servers, core.policies, st.lists(st.one_of(steps, core.observations, st.just("end")), max_size=25), core.draws
+)
+def test_a_transaction_uses_at_most_one_replica_and_never_leaves_the_primary_again(
+    servers: list[Server], policy: RoutingPolicy, given_steps: list[object], draw: float
+) -> None:
+    """R2, R3: and once it has read on the primary without having asked for it, it stays there."""
+    topology, scope, now = Topology.of(servers, policy), FRESH, 0.0
+    replicas: set[str] = set()
+    is_settled = has_written = False
+    for step in given_steps:
+        now += 0.25
+        if isinstance(step, Statement):
+            try:
+                decision = decide(step, scope, topology, policy, now=now, draw=draw)
+            except NoServerAvailable:
+                continue
+            scope = scope.after(decision)
+            if decision.is_replica:
+                replicas.add(decision.target)
+                assert not is_settled
+                assert step.kind is Kind.READ
+            else:
+                is_settled |= decision.reason is not Reason.NO_REPLICAS
+                has_written |= not step.is_read and step.kind is not Kind.LOCKING_READ
+            assert len(replicas) <= 1
+            assert scope.wrote is has_written
+            assert scope.hold is not None or not has_written
+        elif isinstance(step, Observation):
+            topology = evolve(topology, Observation(step.server, now, step.report, step.error), now=now)
+        elif isinstance(step, tuple):
+            topology = evolve(topology, Observation(step[0], now, step[1]), now=now)
+        else:
+            scope = scope.ended(written=Token(at=now) if has_written else None)
+            assert (scope.pinned, scope.hold, scope.wrote) == (None, None, False)
+            assert scope.token is not None or not has_written
+            replicas.clear()
+            is_settled = has_written = False
+
+
+@given(core.scopes, st.sampled_from(Hold), st.booleans())
+def test_a_hold_once_taken_is_kept_and_what_was_written_stays_written(scope: Scope, hold: Hold, wrote: bool) -> None:
+    held = scope.held(hold, wrote=wrote)
+    assert held.hold is (scope.hold or hold)
+    assert held.wrote is (scope.wrote or wrote)
+    assert held.held(hold, wrote=wrote) == held
+    assert (held.pinned, held.token, held.wish) == (scope.pinned, scope.token, scope.wish)
+
+
+@given(core.scopes, st.none() | core.tokens)
+def test_the_end_of_a_transaction_leaves_wishes_and_tokens(scope: Scope, written: Token | None) -> None:
+    ended = scope.ended(written=written)
+    assert (ended.pinned, ended.hold, ended.wrote) == (None, None, False)
+    assert (ended.wish, ended.max_staleness) == (scope.wish, scope.max_staleness)
+    if scope.token is not None:
+        assert ended.token is not None
+
+
+@given(core.tokens, core.tokens, core.topologies())
+def test_a_merged_token_is_satisfied_only_by_who_satisfies_both(
+    one: Token, other: Token, world: tuple[Topology, float]
+) -> None:
+    """Unless they are of different engines: then the newer write's position counts."""
+    merged = one.merge(other)
+    for seen in world[0].servers:
+        if seen.satisfies(merged):
+            assert seen.satisfies(Token(at=one.at))
+            assert seen.satisfies(Token(at=other.at))
+            assert one.position is None or other.position is None or seen.satisfies(Token(position=merged.position))
+            if type(one.position) is type(other.position):
+                assert seen.satisfies(one)
+                assert seen.satisfies(other)
+
+
+def test_no_token_merges_with_none() -> None:
+    token = Token(at=5.0)
+    assert token.merge(None) is token
