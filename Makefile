@@ -11,8 +11,9 @@ SERVERS =
 T =
 PORT = 5000
 
-# Tests that need no server, no container, no package index.
-QUICK = -m "not docker and not packaging and not servers"
+# Tests that start no server and no container, and need no package index.
+WITHOUT_SERVERS = RDS_ROUTER_SKIP=mariadb,mysql,postgresql
+QUICK = -q -m "not docker and not packaging" --ignore=tests/lab --ignore=tests/cluster --ignore=tests/fuzz
 
 .PHONY: help demo test quick check style types imports docs unit servers bench release-check env clean
 .DEFAULT_GOAL := help
@@ -41,13 +42,13 @@ imports: env ## import-linter: imports point down only
 	@$(BIN)/lint-imports
 
 unit: env
-	@$(BIN)/python -m pytest $(QUICK) $(T)
+	@$(WITHOUT_SERVERS) $(BIN)/python -m pytest $(QUICK) $(T)
 
 docs: env ## the documentation, warnings are errors: build/docs/index.html
 	@$(BIN)/mkdocs build --quiet --strict
 
 bench: env ## benchmarks against a plain Session, paired CPU times
-	@$(BIN)/python -m pytest benchmarks -o python_files='bench_*.py' -o addopts= -s $(T)
+	@for each in benchmarks/bench_*.py; do echo "== $$each"; $(BIN)/python $$each || exit 1; done
 
 servers: env ## install the database servers that tests need (as root on Debian; SERVERS=skip: do not)
 	@SERVERS="$(SERVERS)" .ci/servers.sh

@@ -23,7 +23,16 @@ ClusterFactory = Callable[..., Cluster]
 
 def required() -> frozenset[str]:
     """What may not be skipped in this run."""
-    return frozenset(word.strip() for word in os.environ.get("RDS_ROUTER_REQUIRE", "").split(",") if word.strip())
+    return _words("RDS_ROUTER_REQUIRE")
+
+
+def left_out() -> frozenset[str]:
+    """What this run does without, though it may be here: ``make quick`` and the matrix start no server."""
+    return _words("RDS_ROUTER_SKIP")
+
+
+def _words(variable: str) -> frozenset[str]:
+    return frozenset(word.strip() for word in os.environ.get(variable, "").split(",") if word.strip())
 
 
 def missing(what: str, reason: str) -> None:
@@ -35,6 +44,8 @@ def missing(what: str, reason: str) -> None:
 
 def start(engine: str, **options: Any) -> Cluster:
     """A cluster, or the skip that says what is missing for it."""
+    if engine in left_out():
+        pytest.skip(f"{engine} is left out of this run (RDS_ROUTER_SKIP)")
     try:
         return cluster(engine, **options)
     except EngineMissing as error:
