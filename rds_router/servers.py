@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -69,8 +70,9 @@ def _target(given: ReplicaLike, *, is_primary: bool) -> Target:
     replica = given if isinstance(given, Replica) else Replica(given)
     url = _url(replica.url, what)
     name = replica.name or _name(url)
-    if not replica.weight > 0:
-        raise ConfigurationError(f"the weight of {name} is {replica.weight!r}, but must be above 0")
+    is_number = isinstance(replica.weight, (int, float)) and not isinstance(replica.weight, bool)
+    if not (is_number and 0 < replica.weight < math.inf):
+        raise ConfigurationError(f"the weight of {name} is {replica.weight!r}, but must be a number above 0")
     return Target(Server(name, weight=replica.weight, zone=replica.zone, is_primary=is_primary), url)
 
 
@@ -118,17 +120,27 @@ def _refuse_mixtures(found: Sequence[Target]) -> None:
 
 def _refuse_twins(found: Sequence[Target]) -> None:
     names: dict[str, Target] = {}
-    places: dict[tuple[str | None, int | None, str | None], Target] = {}
+    places: dict[tuple[object, ...], Target] = {}
     for each in found:
         if each.server.name in names:
             raise ConfigurationError(f"two servers are called {each.server.name}: each needs a name of its own")
         names[each.server.name] = each
-        port = each.url.port or DEFAULT_PORTS.get(each.family)
-        place = (each.url.host, port, None if each.url.host else each.url.database)
-        if each.url.host is None and not each.url.database:
+        place = _place(each.url)
+        if place is None:
             continue
         if place in places:
             raise ConfigurationError(
                 f"{each.server.name} and {places[place].server.name} are the same server: name it once"
             )
         places[place] = each
+
+
+def _place(url: URL) -> tuple[object, ...] | None:
+    """Where a URL leads, so far as it can be compared; None if each connection is a database of its own."""
+    port = url.port or DEFAULT_PORTS.get(url.get_backend_name())
+    if url.host is not None:
+        return url.host.lower(), port
+    if url.get_backend_name() == "sqlite":
+        return None if url.database in (None, "", ":memory:") else (url.database,)
+    # A socket, or hosts, named among the driver's own options.
+    return port, *sorted(url.query.items())

@@ -36,7 +36,8 @@ def uris_from_environment(environment: Mapping[str, str] | None = None) -> dict[
     """``SQLALCHEMY_DATABASE_URI`` and ``SQLALCHEMY_REPLICA_URIS`` made of ``DB_HOST`` and its kin.
 
     ``DB_HOST`` (needed; without it the result is empty), ``DB_USER``, ``DB_PASS``, ``DB_PORT``, ``DB_NAME``,
-    ``DB_REPLICA_HOSTS`` (comma-separated, each ``host`` or ``host:port``), ``DB_SSL_CA`` (a file with the
+    ``DB_REPLICA_HOSTS`` (comma-separated, each ``host`` or ``host:port``,
+    an IPv6 address with its port as ``[::1]:3306``), ``DB_SSL_CA`` (a file with the
     certificates to trust; the server's name is verified), ``DB_DRIVER`` (``mysql+pymysql``). A ``.env`` file in the
     working directory or above is read if python-dotenv is installed; real environment variables win. Raises
     ConfigurationError naming the key and what is accepted.
@@ -77,8 +78,11 @@ def _tls_query(driver: str, authority: str) -> dict[str, str]:
 
 
 def _split(key: str, place: str) -> tuple[str, int | None]:
+    if place.startswith("["):  # an IPv6 address, as URLs write it
+        host, _, port = place[1:].partition("]")
+        return host, _port(key, port.removeprefix(":"))
     if place.count(":") != 1:
-        return place, None  # a plain name, or an IPv6 address
+        return place, None  # a plain name, or an IPv6 address alone
     host, _, port = place.partition(":")
     return host, _port(key, port)
 
@@ -86,7 +90,7 @@ def _split(key: str, place: str) -> tuple[str, int | None]:
 def _port(key: str, text: str) -> int | None:
     if not text.strip():
         return None
-    if not text.strip().isdigit() or not 0 < int(text) < 65536:
+    if not (text.isascii() and text.strip().isdigit() and 0 < int(text) < 65536):
         raise ConfigurationError(f"{key} is {text!r}, but a port must be a number from 1 to 65535")
     return int(text)
 
