@@ -12,6 +12,7 @@ import os
 import re
 import socket
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -203,14 +204,18 @@ class Monitor:
             return self._turned.wait_for(is_done, timeout)
 
     def close(self, *, wait: float = 0.0) -> None:
-        """End the threads; each closes its connection. Waits for them up to ``wait`` seconds."""
+        """End the threads; each closes its connection. Waits for all of them up to ``wait`` seconds in all.
+
+        A thread whose server hangs ends later, when its probe's time is up.
+        """
         self._stop.set()
         for wake in self._wakes.values():
             wake.set()
         threads, self._threads = self._threads, []
+        end = time.monotonic() + wait
         for thread in threads:
             if thread is not threading.current_thread():
-                thread.join(wait)
+                thread.join(max(0.0, end - time.monotonic()))
 
     def forked(self) -> None:
         """In a forked child: no thread lives, every lock may be held by one that does not."""
@@ -269,7 +274,8 @@ class _Deadline:
         self._timer = threading.Timer(seconds + _GRACE, self._expire)
         self._timer.daemon = True
         self._lock = threading.Lock()
-        self._socket: int | None = None
+        self._is_over = False
+        self._socket: socket.socket | None = None
 
     def __enter__(self) -> _Deadline:
         self._timer.start()
@@ -278,17 +284,26 @@ class _Deadline:
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
         with self._lock:
-            self._socket = None
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
 
     def watch(self, number: int | None) -> None:
-        with self._lock:
-            self._socket = number
+        """``number``: the file descriptor; None where the driver does not tell it."""
+        if number is None:
+            return
+        with self._lock, suppress(OSError):
+            # A copy: by the time of the end the driver may have closed its own, and its number be somebody else's.
+            self._socket = socket.socket(fileno=os.dup(number))
+        if self._is_over:  # connecting alone took all the time
+            self._expire()
 
     def _expire(self) -> None:
         with self._lock:
+            self._is_over = True
             if self._socket is not None:
-                with suppress(OSError), socket.socket(fileno=os.dup(self._socket)) as copy:
-                    copy.shutdown(socket.SHUT_RDWR)
+                with suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
 
 
 _GRACE: Final = 0.2

@@ -38,11 +38,14 @@ def _heartbeat(number: str, now: str, insert: str) -> Heartbeat:
             f"CREATE TABLE IF NOT EXISTS {TABLE} (id SMALLINT NOT NULL PRIMARY KEY, at {number} NOT NULL)",
             insert.format(table=TABLE, now=now),
         ),
-        write=f"UPDATE {TABLE} SET at = {now} WHERE id = 1 AND at < {now} - {{age}}",
+        # A row from the future is a former primary's, whose clock was fast: waiting for it would stop the heart.
+        write=f"UPDATE {TABLE} SET at = {now} WHERE id = 1 AND at NOT BETWEEN {now} - {{age}} AND {now}",
     )
 
 
-_MYSQL: Final = _heartbeat("DOUBLE", "UNIX_TIMESTAMP(NOW(6))", "INSERT IGNORE INTO {table} (id, at) VALUES (1, {now})")
+# Not UNIX_TIMESTAMP(NOW(6)): local time jumps by an hour twice a year.
+_MYSQL_NOW: Final = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) / 1000000"
+_MYSQL: Final = _heartbeat("DOUBLE", _MYSQL_NOW, "INSERT IGNORE INTO {table} (id, at) VALUES (1, {now})")
 _HEARTBEATS: Final = {
     "mysql": _MYSQL,
     "mariadb": _MYSQL,
