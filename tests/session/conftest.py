@@ -97,7 +97,7 @@ def mariadb_stage(mariadb_cluster: Cluster, mariadb_tables: Engine, shared_maria
         shared_mariadb_stage.refresh()
 
 
-ENGINES = ["sqlite", pytest.param("mariadb", marks=pytest.mark.servers)]
+ENGINES = ["sqlite", "mariadb"]
 
 
 @pytest.fixture(params=ENGINES)

@@ -282,7 +282,6 @@ def test_a_hint_with_a_lock_in_it_goes_to_the_primary(on_sqlite: Callable[..., S
     assert stage.session().get_bind(clause=statement) is stage.router.primary_engine()
 
 
-@pytest.mark.servers
 @pytest.mark.parametrize(
     ("statement", "part"),
     [

@@ -38,7 +38,6 @@ def test_r5_reads_after_a_commit_wait_for_a_replica_that_has_it(stage: Stage) ->
     assert seen.parts == ["primary", "replica"]
 
 
-@pytest.mark.servers
 def test_r5_a_short_wait_finds_the_replica_that_has_it(on_mariadb: MakeStage) -> None:
     """With ``causal_wait`` the reader has the monitor ask at once; on this machine the write is there in no time."""
     stage = on_mariadb(policy={"causal_wait": 5.0})
@@ -49,7 +48,6 @@ def test_r5_a_short_wait_finds_the_replica_that_has_it(on_mariadb: MakeStage) ->
     assert seen.parts == ["replica"]
 
 
-@pytest.mark.servers
 def test_r5_a_replica_that_stands_still_is_not_waited_for_longer_than_promised(on_mariadb: MakeStage) -> None:
     stage = on_mariadb(policy={"causal_wait": 0.05})
     assert stage.cluster is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -124,7 +125,7 @@ def _flush(session: Session) -> Any:
     session.flush()
 
 
-HOLDS = {
+HOLDS: dict[str, Callable[[Session], Any]] = {
     "flush": _flush,
     "DML": lambda s: s.execute(update(User).where(User.id == 1).values(name="x")),
     "text DML": lambda s: s.execute(text("UPDATE rt_user SET name = 'x' WHERE id = 1")),
@@ -225,7 +226,6 @@ def test_r3_pending_changes_do_not_move_reads_that_do_not_flush(stage: Stage) ->
     assert seen.parts == ["replica"]
 
 
-@pytest.mark.servers
 def test_r3_two_phase_transactions_stay_on_the_primary(on_mariadb: MakeStage) -> None:
     """XA must not run on a replica."""
     stage = on_mariadb()
