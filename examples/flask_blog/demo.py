@@ -132,6 +132,7 @@ def _patience(url: URL) -> dict[str, Any]:
 def _welcome(servers: Cluster, port: int) -> None:
     names = ", ".join(each.name for each in servers.replicas)
     files = servers.engine == "sqlite"
+    trouble, soon = ("Kill", "some") if files else ("Freeze or kill", "one or two")
     print(
         f"""
 The blog is at  http://{HOST}:{port}/
@@ -143,7 +144,7 @@ The blog is at  http://{HOST}:{port}/
   3. Open "Servers" and pause the replication of both replicas. Comment again: you still see what you wrote,
      now from the primary, and the foot of the page says why. Resume, and the replicas are back.
   4. Delay a replica and write something: its lag grows, and from 5 s on it gets no reads.
-  5. {"Kill" if files else "Freeze or kill"} a replica: {"some" if files else "one or two"} seconds later all reads go to the other one.
+  5. {trouble} a replica: {soon} seconds later all reads go to the other one.
 
 Ctrl-C ends it.""",
         flush=True,
