@@ -47,11 +47,11 @@ def judge_construct(clause: Any, *, dialect: str, pure_functions: frozenset[str]
     """The verdict on a SQLAlchemy construct. A construct that breaks while it is looked at is UNKNOWN."""
     if not (isinstance(clause, Executable) or getattr(clause, "_is_lambda_element", False)):
         return Statement(Kind.UNKNOWN, f"{type(clause).__name__} is not a statement")
-    walk = Walk(clause, dialect=dialect, pure_functions=pure_functions)
+    walk = Walk(clause, plan_of, dialect=dialect, pure_functions=pure_functions)
     try:
         if isinstance(clause, TextClause):
             element_rules.whole_text(walk, clause)
-        return walk.run(plan_of)
+        return walk.run()
     except Exception as error:
         # Custom elements and types run the user's code here; compiling will show him the same error.
         return Statement(Kind.UNKNOWN, f"{type(clause).__name__} could not be examined: {type(error).__name__}")

@@ -43,6 +43,10 @@ HARMLESS_OPERATORS: Final = {
 and ``@`` a variable. What else ``.op()`` is given is judged as text."""
 
 
+MAX_TYPES: Final = 1000
+"""Types with a bind_expression looked at in one statement; one with more is given up."""
+
+
 def unescape(text: str) -> str:
     """The text a ``text()`` construct sends: ``\\:`` is a colon that begins no parameter."""
     return BIND_PARAMS_ESC.sub(lambda found: found.group(1), text) if "\\:" in text else text
@@ -98,6 +102,8 @@ def from_statement(walk: Walk, element: Any) -> None:
 
 def whole_text(walk: Walk, element: Any) -> None:
     """A ``text()`` that is a statement by itself."""
+    if walk.plan_of(type(element), walk.dialect) is None:
+        return  # no plain text(): the walk will say so
     walk.skip(element)
     walk.push(*element._bindparams.values())
     walk.text(unescape(element.text))
@@ -198,8 +204,13 @@ def column(walk: Walk, element: Any) -> None:
 def bind(walk: Walk, element: Any) -> None:
     """A value: read, with the expression its type may wrap it into."""
     for type_ in variants_of(element.type):
-        if type_._has_bind_expression:
+        if type_._has_bind_expression and _is_first(walk, type_):
             walk.push(type_.bind_expression(element))
+
+
+def collation(walk: Walk, element: Any) -> None:
+    """COLLATE: read; a name that is rendered unquoted is judged as text."""
+    _check_name(walk, element.collation)
 
 
 def extract(walk: Walk, element: Any) -> None:
@@ -367,6 +378,17 @@ def _check_result_type(walk: Walk, column: Any) -> None:
     for type_ in variants_of(column.type):
         if type_._has_column_expression:
             walk.push(type_.column_expression(column))
+
+
+def _is_first(walk: Walk, type_: Any) -> bool:
+    # An expression may hold values of its own type, which SQLAlchemy renders plainly; asked for each, it has no end.
+    if id(type_) in walk.expanded:
+        return False
+    if len(walk.expanded) > MAX_TYPES:
+        walk.note_unknown(f"more than {MAX_TYPES} types that wrap their values")
+        return False
+    walk.expanded[id(type_)] = type_
+    return True
 
 
 def _orm() -> Any:

@@ -51,7 +51,7 @@ KNOWN: Final[dict[str, dict[str, Rule | None]]] = {
         "Case": None,
         "Cast": None,
         "ClauseList": None,
-        "CollationClause": None,
+        "CollationClause": rules.collation,
         "CollectionAggregate": None,
         "ColumnClause": rules.column,
         "ElementList": None,

@@ -40,6 +40,7 @@ def entity(walk: Walk, inspected: Any) -> None:
         if id(mapper) in walk.seen:
             continue
         walk.skip(mapper)
+        walk.mappers.add(mapper)
         if mapper.polymorphic_on is not None:
             _push_unless_plain(walk, mapper.polymorphic_on)
         for attribute in mapper.attrs:
@@ -56,6 +57,7 @@ def relationship(walk: Walk, attribute: RelationshipProperty[Any]) -> None:
     if id(attribute) in walk.seen:
         return
     walk.skip(attribute)
+    walk.mappers.add(attribute.mapper)
     walk.push(attribute.primaryjoin, attribute.secondaryjoin, attribute.secondary, attribute.entity.selectable)
     if attribute.order_by:
         walk.push(*attribute.order_by)
@@ -67,13 +69,13 @@ def join_element(walk: Walk, element: Any) -> None:
         relationship(walk, element.property)
         walk.push(*element._extra_criteria)
         if element._of_type is not None:
-            walk.push(element._of_type.selectable)
+            _select_from(walk, element._of_type)
     elif isinstance(element, QueryableAttribute):
         walk.push(element)
     else:
         inspected = inspect(element, raiseerr=False)
         if isinstance(inspected, (Mapper, AliasedInsp)):
-            walk.push(inspected.selectable)
+            _select_from(walk, inspected)
         else:
             walk.note_unknown(f"a join to {type(element).__name__}")
 
@@ -106,6 +108,11 @@ def compile_state_functions(walk: Walk, functions: Any) -> None:
 # ---------------------------------------------------------------------------------------------------------
 
 
+def _select_from(walk: Walk, inspected: Any) -> None:
+    walk.push(inspected.selectable)
+    walk.mappers.update((inspected.mapper, *inspected.with_polymorphic_mappers))
+
+
 def _push_unless_plain(walk: Walk, column: Any) -> None:
     # Columns of the mapped table itself come with the table; spared here because they are the many.
     if not isinstance(column, Column):
@@ -123,7 +130,7 @@ def _load_element(walk: Walk, element: _LoadElement) -> None:
                 relationship(walk, step)
             elif isinstance(step, (Mapper, AliasedInsp)):
                 entity(walk, step)
-                walk.push(step.selectable)
+                _select_from(walk, step)
         walk.push(*element._extra_criteria)
     elif "query_expression" in strategy:
         walk.push(*element._extra_criteria)
@@ -135,9 +142,34 @@ def _wildcard(walk: Walk, strategy: Any) -> None:
 
 
 def _criteria(walk: Walk, option: LoaderCriteriaOption) -> None:
-    """``with_loader_criteria()``: a lambda is called for each class it would be called for."""
-    if not option.deferred_where_criteria:
-        walk.push(option.where_criteria)
-        return
-    for mapper in option._all_mappers():
-        walk.push(option._resolve_where_criteria(mapper))
+    """``with_loader_criteria()``: where one of its classes is in the statement; a lambda is called for each such."""
+    done: set[Any] = set()
+
+    def apply(walk: Walk) -> None:
+        for mapper in _mappers_in(walk) - done:
+            done.add(mapper)
+            if _is_meant(option, mapper):
+                deferred = option.deferred_where_criteria
+                walk.push(option._resolve_where_criteria(mapper) if deferred else option.where_criteria)
+
+    walk.finish_with(apply)
+
+
+def _is_meant(option: LoaderCriteriaOption, mapper: Mapper[Any]) -> bool:
+    # What the option's _all_mappers() lists, asked the other way round: there may be hundreds.
+    if option.entity is not None:
+        return mapper.isa(option.entity.mapper)
+    return option.root_entity is not None and issubclass(mapper.class_, option.root_entity)
+
+
+def _mappers_in(walk: Walk) -> set[Any]:
+    """All mapped classes a walked statement selects from, with what they inherit from and load along."""
+    direct = set(walk.mappers)
+    for element in walk.seen.values():
+        annotations = getattr(element, "_annotations", None)
+        if annotations:
+            for key in ("parententity", "parentmapper"):
+                inspected = annotations.get(key)
+                if inspected is not None:
+                    direct.update((inspected.mapper, *inspected.with_polymorphic_mappers))
+    return {relative for mapper in direct for relative in mapper.iterate_to_root()}

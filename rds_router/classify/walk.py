@@ -57,12 +57,20 @@ class Walk:
     """What one statement's tree has shown so far."""
 
     __slots__ = (
-        "because", "dialect", "gravity", "kind", "pure_functions", "rules", "seen", "sequence_columns", "tables",
-        "todo", "top",
+        "because", "dialect", "expanded", "finishers", "gravity", "kind", "mappers", "plan_of", "pure_functions",
+        "rules", "seen", "sequence_columns", "tables", "todo", "top",
     )  # fmt: skip
 
-    def __init__(self, top: Any, *, dialect: str, pure_functions: frozenset[str]) -> None:
+    def __init__(
+        self,
+        top: Any,
+        plan_of: Callable[[type, str], Plan | None],
+        *,
+        dialect: str,
+        pure_functions: frozenset[str],
+    ) -> None:
         self.top = top
+        self.plan_of = plan_of
         self.dialect = dialect
         self.pure_functions = pure_functions
         self.rules, self.sequence_columns = _rules_for(dialect)
@@ -73,10 +81,29 @@ class Walk:
         self.todo: list[Any] = [top]
         # id -> element: the value keeps the element alive, or its id could be given out again.
         self.seen: dict[int, Any] = {}
+        self.mappers: set[Any] = set()
+        """Mapped classes the statement selects from, as far as no element shows them."""
+        self.expanded: dict[int, Any] = {}
+        """Types whose expressions have been asked for."""
+        self.finishers: list[Callable[[Walk], None]] = []
 
-    def run(self, plan_of: Callable[[type, str], Plan | None]) -> Statement:
+    def run(self) -> Statement:
         """Looks at everything that can be reached from the top and returns the verdict."""
-        todo, seen, dialect = self.todo, self.seen, self.dialect
+        self._drain()
+        while self.finishers:
+            for finish in self.finishers:
+                finish(self)
+            if not self.todo:
+                break
+            self._drain()
+        return Statement(
+            self.kind,
+            self.because,
+            None if self.tables is None else frozenset(self.tables),
+        )
+
+    def _drain(self) -> None:
+        todo, seen, dialect, plan_of = self.todo, self.seen, self.dialect, self.plan_of
         while todo:
             element = todo.pop()
             if id(element) in seen or element is None:
@@ -98,11 +125,10 @@ class Walk:
                     todo.extend(value)
             for name, reader in plan.others:
                 reader(self, getattr(element, name))
-        return Statement(
-            self.kind,
-            self.because,
-            None if self.tables is None else frozenset(self.tables),
-        )
+
+    def finish_with(self, finish: Callable[[Walk], None]) -> None:
+        """Calls this when everything has been looked at, again each time it has pushed something new."""
+        self.finishers.append(finish)
 
     def push(self, *elements: Any) -> None:
         """These elements are part of the statement too."""

@@ -61,12 +61,14 @@ from sqlalchemy.sql.elements import (
     ReleaseSavepointClause,
     RollbackToSavepointClause,
     SavepointClause,
+    TextClause,
     UnaryExpression,
     quoted_name,
 )
 from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.sql.functions import GenericFunction
 
+from rds_router.classify.cache import Classifier
 from rds_router.classify.constructs import classify, judge_construct
 from rds_router.core.statement import Kind, Statement
 
@@ -327,6 +329,9 @@ OTHERS: dict[str, tuple[Any, Kind, str]] = {
     "raw label": (
         select(u.id.label(quoted_name("i FROM u FOR UPDATE", quote=False))), LOCKING, "FOR UPDATE",
     ),
+    "raw collation": (
+        select(u.name.collate(quoted_name("x FROM u FOR UPDATE", quote=False))), LOCKING, "FOR UPDATE",
+    ),
     "extract field": (select(extract("year FROM now()) FROM u FOR UPDATE --", u.x)), UNKNOWN, "extract"),
     # Functions and sequences
     "nextval": (select(seq.next_value()), WRITE, "numbers"),
@@ -542,6 +547,43 @@ def test_the_gravest_finding_is_the_verdict() -> None:
     statement = select(users, func.do_something()).where(u.id.in_(select(deleting.cte().c.id))).with_for_update()
     assert classify(statement).kind is WRITE
     assert classify(select(func.do_something()).with_for_update()).kind is UNKNOWN
+
+
+def test_a_type_that_wraps_values_of_its_own_type_comes_to_an_end() -> None:
+    class Nested(Geometry):
+        cache_ok = True
+
+        def bind_expression(self, bindvalue: Any) -> Any:
+            return func.lower(bindvalue, literal("x", Nested()))
+
+    assert "types that wrap their values" in classify(select(literal("p", Nested()))).because
+
+
+def test_a_text_construct_with_its_own_rendering_is_unknown() -> None:
+    class Template(TextClause):
+        inherit_cache = True
+
+    @compiles(Template)
+    def _template(element: Any, compiler: Any, **kw: Any) -> str:
+        return "DELETE FROM u"
+
+    for statement in (Template("SELECT 1"), Template("SELECT 1").columns(u.id), select(Template("1"))):
+        assert str(classify(statement)) == "unknown (Template, a construct the classifier does not know)"
+        assert Classifier("mysql").judge(statement).kind is UNKNOWN
+
+
+@pytest.mark.skipif(not hasattr(select, "ext") and not hasattr(users.select(), "ext"), reason="SQLAlchemy 2.1")
+def test_a_syntax_extension_of_the_users_own_is_unknown() -> None:
+    from sqlalchemy.sql import SyntaxExtension
+
+    class Into(SyntaxExtension, ClauseElement):
+        _traverse_internals: Any = ()
+
+        def apply_to_select(self, select_stmt: Any) -> None:
+            select_stmt.apply_syntax_extension_point(self.append_replacing_same_type, "post_body")
+
+    verdict = classify(select(users).ext(Into()))
+    assert str(verdict) == "unknown (Into, a construct the classifier does not know)"
 
 
 def test_a_deep_tree_is_walked_without_recursion() -> None:

@@ -79,6 +79,9 @@ READS: dict[str, Any] = {
     "loader criteria of a base": select(User).options(
         with_loader_criteria(Owned, lambda cls: cls.tenant == 1, include_aliases=True)
     ),
+    "loader criteria of a class that is not there": select(User).options(
+        with_loader_criteria(Ticket, lambda cls: cls.id.in_(locked))
+    ),
     "own option": select(User).options(UserDefinedOption("payload")),
     "selectin polymorphic": select(Animal).options(selectin_polymorphic(Animal, [Cat])),
     "polymorphic base": select(Animal),
@@ -163,6 +166,44 @@ OTHERS: dict[str, tuple[Any, Kind, str]] = {
     "loader criteria, text": (
         select(User).options(with_loader_criteria(User, literal_column("id = get_lock('a', 1)") == 1)),
         Kind.LOCKING_READ, "get_lock",
+    ),
+    "loader criteria on a joined class": (
+        select(User).join(User.orders).options(with_loader_criteria(Order, lambda cls: cls.id.in_(locked))),
+        Kind.LOCKING_READ, "FOR UPDATE",
+    ),
+    "loader criteria on a class in a subquery": (
+        select(User)
+        .where(User.id.in_(select(Order.user_id)))
+        .options(with_loader_criteria(Order, Order.id.in_(locked))),
+        Kind.LOCKING_READ, "FOR UPDATE",
+    ),
+    "loader criteria on a class in exists": (
+        select(User).where(User.orders.any()).options(with_loader_criteria(Order, Order.id.in_(locked))),
+        Kind.LOCKING_READ, "FOR UPDATE",
+    ),
+    "loader criteria on an eagerly joined class": (
+        select(User).options(joinedload(User.orders), with_loader_criteria(Order, Order.id.in_(locked))),
+        Kind.LOCKING_READ, "FOR UPDATE",
+    ),
+    "loader criteria on a class in a union": (
+        select(User).from_statement(union(select(User), select(User))).options(
+            with_loader_criteria(User, User.id.in_(locked))
+        ),
+        Kind.LOCKING_READ, "FOR UPDATE",
+    ),
+    "loader criteria on a superclass": (
+        select(Cat.lives).options(with_loader_criteria(Animal, Animal.id.in_(locked))), Kind.LOCKING_READ, "FOR UPDATE",
+    ),
+    "loader criteria on an aliased class": (
+        select(UserAlias.name).options(with_loader_criteria(User, User.id.in_(locked), include_aliases=True)),
+        Kind.LOCKING_READ, "FOR UPDATE",
+    ),
+    "loader criteria brought in by loader criteria": (
+        select(User).options(
+            with_loader_criteria(User, User.id.in_(select(Order.user_id))),
+            with_loader_criteria(Order, Order.id.in_(locked)),
+        ),
+        Kind.LOCKING_READ, "FOR UPDATE",
     ),
     "loader criteria behind with_only_columns": (
         select(User).options(with_loader_criteria(User, User.id.in_(locked))).with_only_columns(User.id),
