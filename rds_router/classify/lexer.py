@@ -35,13 +35,15 @@ class Lexis:
     pattern: re.Pattern[str]
     """Matches one token. Has no group, so that ``findall`` yields the tokens themselves."""
     slow: re.Pattern[str]
-    """The same with what ``pattern`` leaves out (``$tag$`` strings, versioned comments)."""
+    """The same with ``$tag$`` strings, which need a group."""
     string: re.Pattern[str]
     """Matches a finished string or quoted name, whole."""
     hash_comments: bool = False
     nested_comments: bool = False
     versioned_comments: bool = False
     dollar_strings: bool = False
+    inside: re.Pattern[str] | None = None
+    """Inside an executed versioned comment, where ``*/`` is its end. Elsewhere ``*/*`` begins a comment."""
     other: Lexis | None = None
     """How the same engine reads under its unusual backslash setting."""
 
@@ -136,8 +138,9 @@ def _walk(sql: str, lexis: Lexis, executed: frozenset[str]) -> list[str]:
     """Read token by token where one expression cannot: nested, versioned comments and ``$tag$`` strings."""
     tokens: list[str] = []
     position, opened = 0, 0
-    search = lexis.slow.search
-    while match := search(sql, position):
+    outside = lexis.slow.search
+    inside = lexis.inside.search if lexis.inside else outside
+    while match := (inside if opened else outside)(sql, position):
         token = match.group()
         position = match.end()
         if token.startswith("/*"):
@@ -154,7 +157,7 @@ def _walk(sql: str, lexis: Lexis, executed: frozenset[str]) -> list[str]:
                 position = end
             elif not _is_closed_comment(token):
                 raise Unreadable("a comment does not end")
-        elif token == "*/" and opened:
+        elif token == "*/":
             opened -= 1
         elif not token.startswith("--") and not (lexis.hash_comments and token[0] == "#"):
             tokens.append(token)
@@ -232,7 +235,8 @@ def _mysql(*, string: str, other: Lexis | None) -> Lexis:
     # "1.FOR" is a number and a word; "1e5for" too; "1for" is one name, whose letters are looked at all the same.
     number = rf"[0-9]+(?:\.[0-9]*(?:[eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+|[{_LETTER}0-9$]*)"
     word = rf"[{_LETTER}$][{_LETTER}0-9$]*"
-    operators = r"(?:[<>=!+%^&|~?]|\*(?!/))+|\*/"
+    operators = r"[<>=!+*%^&|~?]+"
+    operators_inside = r"\*/|(?:[<>=!+%^&|~?]|\*(?!/))+"
     strings = [string, string.replace("'", '"'), _quoted("`")]
     # Alternatives that begin with the same character stand in the order they must be tried.
     variable = r"@@?[A-Za-z0-9_$.\x80-\ud7ff\ue000-\U0010ffff]*"
@@ -240,13 +244,22 @@ def _mysql(*, string: str, other: Lexis | None) -> Lexis:
     ordered = [word, _PUNCTUATION, *strings, operators, number, variable, line, _BLOCK, _PLACEHOLDER, null]
     expression = "|".join([*ordered, _REST])
     pattern = re.compile(expression)
-    return Lexis(pattern, pattern, _finished(*strings), hash_comments=True, versioned_comments=True, other=other)
+    return Lexis(
+        pattern,
+        pattern,
+        _finished(*strings),
+        hash_comments=True,
+        versioned_comments=True,
+        inside=re.compile(expression.replace(operators, operators_inside)),
+        other=other,
+    )
 
 
 def _postgresql(*, string: str, other: Lexis | None) -> Lexis:
     # Strings that follow each other over a line end are one string, read by the rules of the first piece:
     # https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-STRINGS
-    escaped = r"'[^'\\]*(?:(?:\\[\s\S]|'')[^'\\]*)*(?:'|\\?\Z)"
+    # The closing quote is one no other follows: without that, E'''' could be cut up in 2**n ways.
+    escaped = r"'[^'\\]*(?:(?:\\[\s\S]|'')[^'\\]*)*(?:'(?!')|\\?\Z)"
     between = rf"(?:[{_SPACE}]|--[^\n\r]*[\n\r])*"
     estring = rf"[eE]{escaped}(?:{between}{escaped})*"
     unicode_name = r'[uU]&"[^"]*(?:""[^"]*)*(?:"|\Z)'

@@ -34,7 +34,7 @@ VERBS: Mapping[str, Effect] = MappingProxyType(
         **effects(
             Kind.DDL,
             "{}",
-            "create alter drop rename truncate grant revoke repair optimize check checksum cache install "
+            "create alter drop rename truncate grant revoke repair optimize check checksum analyze cache install "
             "uninstall flush purge reset change start stop backup clone shutdown restart kill",
         ),
         **effects(
@@ -102,7 +102,6 @@ NOT_FUNCTIONS_AFTER: Mapping[str, frozenset[str]] = MappingProxyType(
         "next": frozenset({"fetch"}),
         "sets": frozenset({"grouping"}),
         "of": frozenset({"member"}),
-        "escape": frozenset(),
         "sql_no_cache": frozenset({"select", "all", "distinct", "high_priority", "straight_join"}),
         "sql_cache": frozenset({"select", "all", "distinct", "high_priority", "straight_join"}),
         "sql_buffer_result": frozenset({"select", "all", "distinct", "high_priority", "straight_join"}),

@@ -83,17 +83,28 @@ NOT_FUNCTIONS_AFTER: Mapping[str, frozenset[str]] = MappingProxyType(
         "sets": frozenset({"grouping"}),
         "zone": frozenset({"time"}),
         "materialized": frozenset({"as", "not"}),
-        "repeatable": frozenset(),
         "bernoulli": frozenset({"tablesample"}),
         "system": frozenset({"tablesample"}),
-        "escape": frozenset(),
         "keys": frozenset({"unique"}),
-        # In XMLSERIALIZE and JSON constructors
-        "encoding": frozenset(),
+        # INTERVAL ... MINUTE TO SECOND (3)
+        "second": frozenset({"to"}),
     }
 )
 NOT_FUNCTIONS_BEHIND_OPERAND = frozenset(
-    {"over", "filter", "columns", "operator", "repeatable", "escape", "passing", "within"}
+    {
+        "over",
+        "filter",
+        "columns",
+        "operator",
+        "repeatable",
+        "escape",
+        "passing",
+        "within",
+        "rows",
+        "range",
+        "groups",
+        "second",
+    }
 )
 
 CONSTRUCTS = listed(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
-from rds_router.classify.rules_base import Rules
+from rds_router.classify.rules_base import Rules, Word, words
 from rds_router.classify.rules_show import judge_show
 from rds_router.classify.scan import Clause, scan
 from rds_router.core.statement import Kind, Statement
@@ -123,7 +124,7 @@ def _explain_postgresql(tokens: Sequence[str], rules: Rules, pure_functions: Col
     rest = tokens[at:]
     if not rest:
         return Statement(Kind.UNKNOWN, "EXPLAIN of nothing")
-    if not runs and rest[0].lower() in {"insert", "update", "delete"}:
+    if not runs and rest[0].lower() in {"insert", "update", "delete", "merge"}:
         return _planned(rest, rules, pure_functions)
     return judge_one(rest, rules, pure_functions)
 
@@ -131,30 +132,35 @@ def _explain_postgresql(tokens: Sequence[str], rules: Rules, pure_functions: Col
 def _planned(tokens: Sequence[str], rules: Rules, pure_functions: Collection[str]) -> Statement:
     """A writing statement that is planned only. The planner may call functions, so those are judged.
 
-    A read-only server does not refuse it: ExecCheckXactReadOnly is not asked under EXPLAIN without ANALYZE, and
-    the lock taken, ROW EXCLUSIVE, is allowed on a standby.
+    A read-only server does not refuse it: under EXPLAIN without ANALYZE nothing is executed, and the table lock
+    taken, ROW EXCLUSIVE, is allowed on a standby.
     """
-    verb = tokens[0].lower()
-    lowered = [t.lower() for t in tokens]
-    refused = Statement(Kind.WRITE, f"EXPLAIN {verb.upper()}")
-    if verb == "insert":
-        at = next((i for i, word in enumerate(lowered) if word in {"select", "values", "with", "table"}), 0)
-        before = lowered[1:at] if at else lowered[1:]
-        if "(" in before[before.index(")") :] if ")" in before else []:
-            # INSERT INTO t (columns) (SELECT ...): rare, and not worth a parser.
-            return refused
-        if "on" in lowered or "returning" in lowered or not at:
-            return refused
-        verdict = judge_one(tokens[at:], rules, pure_functions) if "(" not in before[-1:] else refused
-    elif verb == "update" and "set" in lowered:
-        verdict = scan(["SELECT", *tokens[lowered.index("set") + 1 :]], rules, pure_functions=pure_functions)
-    elif verb == "delete" and lowered[1:2] == ["from"]:
-        using = lowered.index("using") if "using" in lowered else len(tokens)
-        as_select = ["SELECT", *tokens[1:using], *([","] if using < len(tokens) else []), *tokens[using + 1 :]]
-        verdict = scan(as_select, rules, pure_functions=pure_functions)
-    else:
-        return refused
+    planned = replace(
+        rules,
+        words={**rules.words, **_PLANNED_WORDS},
+        not_functions=rules.not_functions | {"insert"},
+        not_functions_after={**rules.not_functions_after, "conflict": frozenset({"on"})},
+    )
+    verdict = scan(_without_columns(tokens), planned, pure_functions=pure_functions, clause=Clause.QUERY)
     return Statement(verdict.kind, verdict.because)
+
+
+def _without_columns(tokens: Sequence[str]) -> list[str]:
+    """Leave out the columns of INSERT INTO t (a, b): there, t is no function."""
+    kept: list[str] = []
+    at = 0
+    while at < len(tokens):
+        kept.append(tokens[at])
+        at += 1
+        if kept[-1].lower() != "into":
+            continue
+        while at < len(tokens) and tokens[at] != "(" and tokens[at].lower() not in _QUERIES | {"using"}:
+            kept.append(tokens[at])
+            at += 1
+        opens = tokens[at : at + 2]
+        if len(opens) == 2 and opens[0] == "(" and opens[1].lower() not in _QUERIES | {"("}:
+            at = tokens.index(")", at) + 1 if ")" in tokens[at:] else len(tokens)
+    return kept
 
 
 def _copy(tokens: Sequence[str], rules: Rules, pure_functions: Collection[str]) -> Statement:
@@ -195,6 +201,11 @@ def _analyze_mariadb(tokens: Sequence[str], rules: Rules, pure_functions: Collec
     return _explain(tokens, rules, pure_functions)
 
 
+_PLANNED_WORDS = {
+    **words(Word.KEEP, "insert update delete merge into"),
+    # DELETE FROM a USING b: what follows is a table.
+    **words(Word.JOIN, "using"),
+}
 _ANALYZE = frozenset({"analyze", "analyse"})
 _OFF = frozenset({"false", "off", "0", "no"})
 _QUERIES = frozenset({"select", "with", "values", "table"})

@@ -60,7 +60,7 @@ def judge_fragment(sql: str, *, dialect: str, pure_functions: frozenset[str] = f
     READ only if nothing in it writes, locks or binds, and it can neither begin, end nor swallow anything of
     what surrounds it.
     """
-    if dialect in DIALECTS and ends_in_line_comment(sql, rules_of(dialect).lexis):
+    if any(ends_in_line_comment(sql, rules.lexis) for rules in _rules(dialect)):
         return Statement(Kind.UNKNOWN, "comment without an end")
     return _strictest(sql, dialect, pure_functions, _judge_fragment_tokens)
 
