@@ -98,7 +98,7 @@ image() {
     postgres) packages=postgresql port=5432 data=/var/lib/postgresql/data ;;
   esac
   local tag=local/$kind:$suite recipe
-  recipe=$(cat "$HERE/containers.sh" "$HERE"/images/* | sha256sum | cut -c1-16)
+  recipe=$(cat - "$HERE"/images/* <<<"$suite $packages" | sha256sum | cut -c1-16)
   if [ "$(docker image inspect -f '{{index .Config.Labels "recipe"}}' "$tag" 2>/dev/null)" != "$recipe" ]; then
     say "building $tag"
     local tree=$WORK/$kind.tar

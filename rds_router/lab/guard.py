@@ -29,7 +29,7 @@ class Guard:
         self.owner = os.getpid()
         """A forked child inherits this object and must not end its parent's servers."""
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", watchdog.__file__, str(self.directory)],
+            [sys.executable, "-I", "-S", watchdog.__file__, str(self.directory), str(self.owner)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Cleans up after a process that could not: run as ``python -I -S watchdog.py DIRECTORY``.
+"""Cleans up after a process that could not: run as ``python -I -S watchdog.py DIRECTORY PARENT``.
 
 It waits on its standard input. ``end`` there means the cluster was stopped in good order: it leaves without
 doing anything. End of file, or its parent being gone, means the parent died (SIGKILL, a crash, ``os._exit``):
@@ -27,11 +27,11 @@ from pathlib import Path
 POLL = 0.5  # seconds between two looks at the parent; its end is normally seen at once, by end of file
 
 
-def main(directory: str) -> None:
-    """Wait for the parent's word or end; in the latter case clean up."""
+def main(directory: str, parent: int) -> None:
+    """Wait for the word or the end of the process with the id ``parent``; in the latter case clean up."""
     for caught in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(caught, signal.SIG_IGN)  # it ends with its parent, not before
-    left_behind = wait_for_the_end(os.getppid())
+    left_behind = wait_for_the_end(parent)
     if left_behind is not None:
         clean_up(directory, left_behind)
 
@@ -150,4 +150,4 @@ def remove_from_engine(kind: str, identifier: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))

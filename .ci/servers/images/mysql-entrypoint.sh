@@ -24,6 +24,7 @@ accounts() {   # one statement a line, as an init file wants it; none of it in t
   [ -z "$user" ] || [ -z "$database" ] || echo "GRANT ALL ON \`${database//_/\\_}\`.* TO '$user'@'%';"
 }
 
+mkdir -p /run/mysqld   # an image has no /run
 chown mysql:mysql "$data" /run/mysqld
 if [ ! -e "$data/.accounts-made" ]; then
   rm -f "$data/auto.cnf"   # the image's containers must not share a server UUID

@@ -5,7 +5,7 @@ set -euo pipefail
 
 [ $# -gt 0 ] && [ "${1#-}" = "$1" ] || set -- postgres "$@"
 if [ "$1" = postgres ] && [ "$(id -u)" = 0 ]; then
-  mkdir -p "$PGDATA"; chown postgres:postgres "$PGDATA"
+  mkdir -p "$PGDATA" /run/postgresql; chown postgres:postgres "$PGDATA" /run/postgresql
   exec setpriv --reuid=postgres --regid=postgres --init-groups "$0" "$@"
 fi
 if [ "$1" = postgres ] && [ ! -s "$PGDATA/PG_VERSION" ]; then

@@ -98,24 +98,30 @@ class PostgresqlInContainer:
     def plan(self, server: Server, source: Server | None) -> Plan:
         settings = postgresql.server_settings(server) | {"fsync": "off"}
         settings |= {name: _text(value) for name, value in self._options.items()}
-        postgres = ["postgres", *(part for name, value in settings.items() for part in ("-c", f"{name}={value}"))]
         environment = {"POSTGRES_PASSWORD": self._engine.admin[1], "PGDATA": "/var/lib/postgresql/data/lab"}
         if source is None:
-            return Plan(postgres, environment)
+            return Plan(_postgres(settings), environment)
         environment["LAB_SOURCE"] = self._engine.connection_info(server, source)
+        settings["unix_socket_directories"] = ""  # their folder may not be this user's to write to
         # In place of the image's entry point, and as its user from the start; a restart finds the data and goes on.
         script = (
             'set -e; if [ ! -s "$PGDATA/PG_VERSION" ]; then '
             'pg_basebackup -D "$PGDATA" -d "$LAB_SOURCE" -X stream -c fast --no-sync; touch "$PGDATA/standby.signal"; '
             'echo "primary_conninfo = \'$LAB_SOURCE\'" >> "$PGDATA/postgresql.auto.conf"; fi; exec "$@"'
         )
-        return Plan(["-c", script, "lab", *postgres], environment, {"entrypoint": ["bash"], "user": "postgres"})
+        return Plan(
+            ["-c", script, "lab", *_postgres(settings)], environment, {"entrypoint": ["bash"], "user": "postgres"}
+        )
 
     def check(self, server: Server) -> None:
         self._engine.check(server)
 
     def finish(self, server: Server) -> None:
         self._engine.initialise(server, postgresql.account_statements(), APP[0])
+
+
+def _postgres(settings: Mapping[str, str]) -> list[str]:
+    return ["postgres", *(part for name, value in settings.items() for part in ("-c", f"{name}={value}"))]
 
 
 def _text(value: str | int | float | bool) -> str:
