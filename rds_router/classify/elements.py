@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy.sql.annotation import Annotated
 
+from rds_router.classify import element_readers as readers
 from rds_router.classify import element_rules as rules
 from rds_router.classify.walk import Plan, Reader, Rule
 
@@ -50,7 +51,7 @@ KNOWN: Final[dict[str, dict[str, Rule | None]]] = {
         "BooleanClauseList": None,
         "Case": None,
         "Cast": None,
-        "ClauseList": None,
+        "ClauseList": rules.clause_list,
         "CollationClause": rules.collation,
         "CollectionAggregate": None,
         "ColumnClause": rules.column,
@@ -122,22 +123,22 @@ SINGLE: Final = frozenset({"CLAUSEELEMENT"})
 MANY: Final = frozenset({"CLAUSEELEMENT_LIST", "CLAUSEELEMENT_TUPLE", "FROMCLAUSE_ORDERED_SET"})
 
 READERS: Final[dict[str, Reader]] = {
-    "CLAUSEELEMENT_TUPLES": rules.read_nested,
-    "COMPILE_STATE_FUNCS": rules.read_compile_state_functions,
-    "DML_MULTI_VALUES": rules.read_nested,
-    "DML_ORDERED_VALUES": rules.read_nested,
-    "DML_VALUES": rules.read_nested,
-    "EXECUTABLE_OPTIONS": rules.read_options,
-    "HAS_CACHE_KEY": rules.read_table_value_type,
-    "MEMOIZED_SELECT_ENTITIES": rules.read_memoized_entities,
-    "MULTI_LIST": rules.read_nested,
-    "OPERATOR": rules.read_operator,
-    "PREFIX_SEQUENCE": rules.read_prefixes,
-    "SETUP_JOIN_TUPLE": rules.read_joins,
-    "STATEMENT_HINT_LIST": rules.read_statement_hints,
-    "STRING_CLAUSEELEMENT_DICT": rules.read_nested,
-    "TABLE_HINT_LIST": rules.read_table_hints,
-    "WITH_CONTEXT_OPTIONS": rules.read_compile_state_functions,
+    "CLAUSEELEMENT_TUPLES": readers.read_nested,
+    "COMPILE_STATE_FUNCS": readers.read_compile_state_functions,
+    "DML_MULTI_VALUES": readers.read_nested,
+    "DML_ORDERED_VALUES": readers.read_nested,
+    "DML_VALUES": readers.read_nested,
+    "EXECUTABLE_OPTIONS": readers.read_options,
+    "HAS_CACHE_KEY": readers.read_table_value_type,
+    "MEMOIZED_SELECT_ENTITIES": readers.read_memoized_entities,
+    "MULTI_LIST": readers.read_nested,
+    "OPERATOR": readers.read_operator,
+    "PREFIX_SEQUENCE": readers.read_prefixes,
+    "SETUP_JOIN_TUPLE": readers.read_joins,
+    "STATEMENT_HINT_LIST": readers.read_statement_hints,
+    "STRING_CLAUSEELEMENT_DICT": readers.read_nested,
+    "TABLE_HINT_LIST": readers.read_table_hints,
+    "WITH_CONTEXT_OPTIONS": readers.read_compile_state_functions,
 }
 
 _OWN_RENDERING: Final = ("__visit_name__", "_compiler_dispatch", "_traverse_internals", "get_children")

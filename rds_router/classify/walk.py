@@ -175,13 +175,16 @@ class Walk:
         """A whole statement written as text."""
         self.note_text(judge_text(sql, dialect=self.dialect, pure_functions=self.pure_functions))
 
-    def fragment(self, sql: str, where: str) -> None:
-        """A piece of SQL text in its place within the statement."""
-        verdict = judge_fragment(sql, dialect=self.dialect, pure_functions=self.pure_functions)
-        if verdict.kind is Kind.UNKNOWN:
-            # No read whatever comes out here; but behind a SELECT it may show what it is.
-            known = judge_text(f"SELECT 1 {sql}", dialect=self.dialect, pure_functions=self.pure_functions)
-            verdict = verdict if known.kind in (Kind.READ, Kind.UNKNOWN) else known
+    def fragment(self, sql: str, where: str, *, before: str = "") -> None:
+        """A piece of SQL text in its place within the statement, or the beginning of one behind ``before``."""
+        if before:
+            verdict = judge_text(f"{before} {sql}", dialect=self.dialect, pure_functions=self.pure_functions)
+        else:
+            verdict = judge_fragment(sql, dialect=self.dialect, pure_functions=self.pure_functions)
+            if verdict.kind is Kind.UNKNOWN:
+                # No read whatever comes out here; but behind a SELECT it may show what it is.
+                known = judge_text(f"SELECT 1 {sql}", dialect=self.dialect, pure_functions=self.pure_functions)
+                verdict = verdict if known.kind in (Kind.READ, Kind.UNKNOWN) else known
         self.note_text(verdict, where)
 
     def function(self, name: str) -> None:

@@ -57,6 +57,7 @@ from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable, DropTable
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import (
     ClauseElement,
+    ClauseList,
     ColumnElement,
     ReleaseSavepointClause,
     RollbackToSavepointClause,
@@ -423,6 +424,9 @@ def test_whatever_writes_locks_or_is_not_known_is_no_read(
         ("postgresql", select(users).where(exists(select(table("pg_stat_activity", column("pid")).alias())))),
         ("postgresql", select(getattr(func, quoted_name("lower", True))(u.name))),
         ("postgresql", select(users).prefix_with("SQL_NO_CACHE")),
+        ("postgresql", select(tuple_(literal("s"))).prefix_with("nextval /* x */")),
+        ("postgresql", select(tuple_(literal("s"))).prefix_with("ALL").prefix_with('"nextval"')),
+        ("postgresql", select(ClauseList(literal_column("nextval"), tuple_(literal("s")), operator=None, group=False))),
         ("generic", select(func.lastval())),
         ("generic", select(literal_column("@a := 1"))),
         ("postgresql", select(func.nextval("s"))),
