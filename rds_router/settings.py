@@ -74,7 +74,12 @@ def _tls_query(driver: str, authority: str) -> dict[str, str]:
         return {}
     if driver.startswith("postgresql"):
         return {"sslmode": "verify-full", "sslrootcert": authority}
-    return {"ssl_ca": authority, "ssl_verify_cert": "true", "ssl_verify_identity": "true"}
+    if driver.endswith("mysqlconnector"):
+        return {"ssl_ca": authority, "ssl_verify_cert": "true", "ssl_verify_identity": "true"}
+    if driver.endswith("mysqldb"):
+        return {"ssl_ca": authority, "ssl_mode": "VERIFY_IDENTITY"}
+    # SQLAlchemy makes one ssl= argument of these. Given ssl_verify_cert= besides, PyMySQL forgets it, the file with it.
+    return {"ssl_ca": authority, "ssl_check_hostname": "true"}
 
 
 def _split(key: str, place: str) -> tuple[str, int | None]:

@@ -66,8 +66,8 @@ def test_certificates_are_a_file_and_names_are_verified(tmp_path: Path) -> None:
         uris_from_environment({"DB_HOST": "db", "DB_SSL_CA": str(authority)})
     authority.touch()
     (mysql,) = uris(DB_HOST="db", DB_SSL_CA=str(authority))
-    assert "ssl_verify_cert=true" in mysql
-    assert "ssl_verify_identity=true" in mysql
+    assert "ssl_ca=" in mysql
+    assert "ssl_check_hostname=true" in mysql
     (postgresql,) = uris(DB_HOST="db", DB_SSL_CA=str(authority), DB_DRIVER="postgresql+psycopg")
     assert "sslmode=verify-full" in postgresql
 
