@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
-from sqlalchemy import create_engine, event
+from sqlalchemy import engine_from_config, event
 from sqlalchemy.engine import URL, Engine
 
 from rds_router import drivers
@@ -80,8 +80,9 @@ class Engines:
             if part == "replica":
                 options = {**_replica_defaults(url, self._policy), **options}
             try:
-                engine = create_engine(url, **options)
-            except TypeError as error:
+                # As Flask-SQLAlchemy does: options from the environment are strings, and become what they must be.
+                engine = engine_from_config({"url": url, **options}, prefix="")
+            except (TypeError, ValueError) as error:
                 raise ConfigurationError(f"the engine options for {name} ({part}) are not accepted: {error}") from None
             drivers.improve(engine)
             if part == "primary" and self._policy.session_tracking:

@@ -44,7 +44,9 @@ def write(app: Flask, response: Response, router: Router, token: Token, *, is_se
         path=app.config["APPLICATION_ROOT"],
     )
     # A shared cache must not hand one client's token to another.
-    response.headers.setdefault("Cache-Control", "private")
+    response.cache_control.public = False
+    response.cache_control.s_maxage = None
+    response.cache_control.private = True
     response.vary.add("Cookie")
     return True
 

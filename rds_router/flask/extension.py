@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Final, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -56,18 +57,18 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
         """See Flask-SQLAlchemy; the router does not connect before its first use."""
         if app.config.get("SQLALCHEMY_DATABASE_URI") is None and not app.config.get("SQLALCHEMY_BINDS"):
             for key, value in uris_from_environment().items():
-                app.config[key] = value
+                if not app.config.get(key):
+                    app.config[key] = value
         super().init_app(app)
         app.after_request(functools.partial(self._send_token, app))
 
     @property
     def router(self) -> Router:
         """The current application's router. Needs an application context."""
-        self.engines  # noqa: B018  raises Flask-SQLAlchemy's own error without context or registration
-        app = current_app._get_current_object()  # type: ignore[attr-defined]
-        if app not in self._app_routers:
+        router = self._router_or_none()
+        if router is None:
             raise ConfigurationError("SQLALCHEMY_DATABASE_URI is not set, so there is no default bind to route")
-        return self._app_routers[app]
+        return router
 
     @property
     def engines(self) -> Mapping[str | None, Engine]:
@@ -85,11 +86,16 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
 
     def request_token(self) -> Token | None:
         """What the client of this request has written before, and must not be read behind."""
-        if not has_request_context() or self.router.policy.after_write == "any":
+        router = self._router_or_none()
+        if router is None or not _uses_tokens(router) or not has_request_context():
             return None
         if "_rds_router_token" not in g:
-            g._rds_router_token = cookie.read(current_app, request, self.router)
+            g._rds_router_token = cookie.read(current_app, request, router)
         return cast("Token | None", g._rds_router_token)
+
+    def _router_or_none(self) -> Router | None:
+        self.engines  # noqa: B018  raises Flask-SQLAlchemy's own error without context or registration
+        return self._app_routers.get(current_app._get_current_object())  # type: ignore[attr-defined]
 
     def _make_scoped_session(self, options: dict[str, Any]) -> Any:
         options.setdefault("class_", FlaskRoutingSession)
@@ -109,13 +115,15 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
             previous.close()
         options = dict(options)
         primary = options.pop("url")
+        # Weakly: a router that holds its application would keep both alive for as long as this extension lives.
+        owner = weakref.ref(app)
         router = Router(
             Replica(primary, name=app.config.get("RDS_ROUTER_PRIMARY_NAME", "")),
             [self._placed(each, app) for each in _replicas(app)],
             policy=RoutingPolicy.from_settings(policy_settings(app.config, PREFIX), prefix=PREFIX),
             engine_options=options,
             replica_engine_options=_options(app, "RDS_ROUTER_REPLICA_ENGINE_OPTIONS"),
-            on_engine=lambda engine, name, part: self._listen(app, engine),
+            on_engine=lambda engine, name, part: self._listen(owner(), engine),
         )
         self._app_routers[app] = router
         return router.primary_engine(start=False)
@@ -130,19 +138,18 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
             return replica  # malformed: the Router says what is wrong with it
         return Replica(settings["url"], name=given.name, weight=given.weight, zone=given.zone)
 
-    def _listen(self, app: Flask, engine: Engine) -> None:
-        # The first primary is there before this key is set, and Flask-SQLAlchemy itself listens to it.
-        if app in self._app_routers and app.config.get("SQLALCHEMY_RECORD_QUERIES"):
+    def _listen(self, app: Flask | None, engine: Engine) -> None:
+        # Flask-SQLAlchemy listens to the first primary itself; to listen twice with the same function is to do so once.
+        if app is not None and app.config.get("SQLALCHEMY_RECORD_QUERIES"):
             record_queries._listen(engine)
 
     def _send_token(self, app: Flask, response: Response) -> Response:
         """After a request that wrote: tell the client's next request what it must not read behind."""
-        if app not in self._app_routers or not self.session.registry.has():
+        router, token = self._app_routers.get(app), g.get("_rds_router_written")
+        if router is None or token is None or token == self.request_token() or not _uses_tokens(router):
             return response
-        session, router = cast("FlaskRoutingSession", self.session()), self._app_routers[app]
-        token = session.token
-        if token is None or token == self.request_token() or router.policy.after_write == "any":
-            return response
+        # The session that wrote may be gone (remove()); a new one begins with the same token.
+        session = cast("FlaskRoutingSession", self.session())
         try:
             token = session.locate() or token
         except SQLAlchemyError as error:
@@ -167,6 +174,10 @@ def primary_only(view: Callable[_P, _R]) -> Callable[_P, _R]:
             return cast("_R", current_app.ensure_sync(view)(*arguments, **options))
 
     return on_primary
+
+
+def _uses_tokens(router: Router) -> bool:
+    return router.has_replicas and router.policy.after_write != "any"
 
 
 def _replicas(app: Flask) -> list[ReplicaLike]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flask import g, has_app_context
 from flask_sqlalchemy.session import Session as _BindKeySession
 from sqlalchemy.engine import Connection, Engine
 
+from rds_router.router import Router
 from rds_router.session import RoutingSession
 
 if TYPE_CHECKING:
@@ -17,8 +19,15 @@ class FlaskRoutingSession(RoutingSession, _BindKeySession):
     """Models with a bind key go where Flask-SQLAlchemy sends them (R7); all else is routed."""
 
     def __init__(self, db: SQLAlchemy, **options: Any) -> None:
-        super().__init__(db=db, router=db.router, **options)
+        super().__init__(db=db, router=db._router_or_none(), **options)
+        # What this client has written: in requests before, and in this one by a session that was removed.
         self.read_after(db.request_token())
+        self.read_after(g.get("_rds_router_written"))
+
+    def _end_scope(self, router: Router) -> None:
+        super()._end_scope(router)
+        if self.token is not None and has_app_context():
+            g._rds_router_written = self.token
 
     def get_bind(
         self,
