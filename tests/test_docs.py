@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import String, make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from rds_router import Router, RoutingPolicy
+from rds_router import Router, RoutingPolicy, events
 from rds_router.lab import cluster
 from rds_router.settings import OTHER_KEYS
 
@@ -36,7 +36,7 @@ def test_settings_that_are_named_exist(page: Path) -> None:
     known = {f"RDS_ROUTER_{name.upper()}" for name in FIELDS} | {f"RDS_ROUTER_{name}" for name in OTHER_KEYS}
     others = {"RDS_ROUTER_REQUIRE", "RDS_ROUTER_SKIP", "RDS_ROUTER_DOCKER"}  # for tests and the lab, not for a router
     for name in re.findall(r"RDS_ROUTER_[A-Z_]+[A-Z]", page.read_text(encoding="utf-8")):
-        assert name in known | others or name.startswith("RDS_ROUTER_LAB_"), name
+        assert name in known | others or name.startswith("RDS_ROUTER_LAB"), name
 
 
 def test_every_field_of_the_policy_is_documented_with_its_default() -> None:
@@ -44,6 +44,11 @@ def test_every_field_of_the_policy_is_documented_with_its_default() -> None:
     policy = RoutingPolicy()
     rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \| .+ \| .+ \|$", text.split("## Policy")[1], re.M))
     assert rows == {name: repr(getattr(policy, name)) for name in FIELDS}
+
+
+def test_every_event_is_documented() -> None:
+    text = (ROOT / "docs/operations.md").read_text(encoding="utf-8").split("## Events")[1]
+    assert [each.__name__ for each in events.Event.__subclasses__() if f"`{each.__name__}`" not in text] == []
 
 
 class Base(DeclarativeBase):
