@@ -26,7 +26,7 @@ from rds_router.core.observation import Observation, Report
 from rds_router.core.policy import RoutingPolicy
 from rds_router.dialects import dialect_for, run_probe
 from rds_router.dialects.base import Dialect, Row, Verdict
-from rds_router.dialects.heartbeat import Heartbeat, heartbeat_for
+from rds_router.dialects.heartbeat import Heartbeat, heartbeat_for, is_young
 from rds_router.servers import Target
 
 
@@ -64,7 +64,7 @@ class Prober:
                 deadline.watch(drivers.socket_of(self._connection))
                 report = run_probe(self.dialect, self._rows)
                 if self._policy.heartbeat:
-                    report = self._with_heartbeat(report, writes=as_primary)
+                    report = self._with_heartbeat(report, at, writes=as_primary)
         except Exception as error:  # whatever a driver raises is news of this server
             self.close()
             return Observation(self.name, at, error=one_line(error, self._url))
@@ -90,39 +90,43 @@ class Prober:
         (row,) = self._rows("SELECT @@version AS version")
         return dialect_for(self._url.get_backend_name(), str(row["version"]))
 
-    def _with_heartbeat(self, report: Report, *, writes: bool) -> Report:
+    def _with_heartbeat(self, report: Report, at: float, *, writes: bool) -> Report:
+        """The report with the row's time; on the primary the row is renewed first if that is due.
+
+        Without a row, or on the primary one that could not be renewed, the lag stays unknown.
+        """
         heartbeat = heartbeat_for(self.dialect.name)
         if heartbeat is None:
             return report
-        if writes:
-            refusal = self._beat(heartbeat)
-            if refusal:
-                return replace(report, missing=(*report.missing, refusal))
+        row, due = self._heartbeat_row(heartbeat), self._policy.probe_interval / 2
+        if writes and not (row and is_young(row["age"], due)):
+            refusal = self._renew(heartbeat, due, has_row=row is not None)
+            row = self._heartbeat_row(heartbeat)
+            # Who is refused because another process was faster finds that one's row.
+            if not (row and is_young(row["age"], due + self._clock() - at)):
+                return replace(report, missing=(*report.missing, refusal)) if refusal else report
+        return replace(report, heartbeat=float(row["at"])) if row else report
+
+    def _heartbeat_row(self, heartbeat: Heartbeat) -> Row | None:
         try:
             rows = self._rows(heartbeat.read)
         except Exception as error:
             if self.dialect.verdict_of_error(error) is Verdict.GONE:
                 raise
-            return report  # not there yet: the lag stays unknown
-        return replace(report, heartbeat=float(rows[0]["at"])) if rows else report
+            return None  # the table is not there yet
+        return rows[0] if rows else None
 
-    def _beat(self, heartbeat: Heartbeat) -> str:
-        """Renew the row; make it the first time. Returns what is missing for it, if anything."""
-        write = heartbeat.write_every(self._policy.probe_interval / 2)
+    def _renew(self, heartbeat: Heartbeat, due: float, *, has_row: bool) -> str:
+        """Renew the row, or make it the first time. Returns what is missing for it, if anything."""
         try:
-            self._rows(write)
-            if not self._rows(heartbeat.read):
-                self._rows(heartbeat.create[-1])
+            for statement in (heartbeat.write_every(due),) if has_row else heartbeat.create:
+                self._rows(statement)
         except Exception as error:
-            if self.dialect.verdict_of_error(error) is Verdict.GONE:
+            verdict = self.dialect.verdict_of_error(error)
+            if verdict is Verdict.GONE:
                 raise
-            try:
-                for statement in heartbeat.create:
-                    self._rows(statement)
-            except Exception as refused:
-                if self.dialect.verdict_of_error(refused) is Verdict.GONE:
-                    raise
-                return f"CREATE, INSERT, UPDATE for the heartbeat table ({one_line(refused, self._url)}): lag unknown"
+            if verdict is not Verdict.RETRY:
+                return f"CREATE, INSERT, UPDATE for the heartbeat table ({one_line(error, self._url)}): lag unknown"
         return ""
 
     def _rows(self, sql: str) -> Sequence[Row]:

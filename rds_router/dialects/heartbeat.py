@@ -7,7 +7,7 @@ holds the primary's own clock, and it is compared with the primary's own clock: 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 TABLE: Final = "rds_router_heartbeat"
 
@@ -19,17 +19,31 @@ class Heartbeat:
     create: tuple[str, ...]
     """Makes the table and its row; harmless when they are there."""
     write: str
-    """Renews the row, unless another process did so within ``{age}`` seconds."""
-    read: str = f"SELECT at FROM {TABLE} WHERE id = 1"
+    """Renews the row, unless another process did so within ``{age}`` seconds. To be tried only if the row was read and
+    found old: MariaDB logs and replicates also an UPDATE that changed nothing (binlog_format STATEMENT and MIXED)."""
+    read: str
+    """The row's time ``at``, and its ``age``."""
 
     def write_every(self, seconds: float) -> str:
         """The write, done at most once in ``seconds`` among all processes."""
         return self.write.format(age=f"{seconds:.3f}")
 
 
+def is_young(age: Any, seconds: float) -> bool:
+    """True if a row of this age was renewed within ``seconds``; one from the future is another clock's.
+
+    ``age``: as the driver gives it, a float or a Decimal.
+    """
+    return -_MAY_WAIT <= float(age) <= seconds
+
+
 def heartbeat_for(dialect: str) -> Heartbeat | None:
     """The heartbeat of an engine family, or None where there is none."""
     return _HEARTBEATS.get(dialect)
+
+
+_MAY_WAIT: Final = 1
+"""Seconds by which a row may be younger than a statement that had to wait for it."""
 
 
 def _heartbeat(number: str, now: str, insert: str) -> Heartbeat:
@@ -38,8 +52,9 @@ def _heartbeat(number: str, now: str, insert: str) -> Heartbeat:
             f"CREATE TABLE IF NOT EXISTS {TABLE} (id SMALLINT NOT NULL PRIMARY KEY, at {number} NOT NULL)",
             insert.format(table=TABLE, now=now),
         ),
-        # A row from the future is a former primary's, whose clock was fast: waiting for it would stop the heart.
-        write=f"UPDATE {TABLE} SET at = {now} WHERE id = 1 AND at NOT BETWEEN {now} - {{age}} AND {now}",
+        # A row from the future is a former primary's, whose clock was fast: to wait for it would stop the heart.
+        write=f"UPDATE {TABLE} SET at = {now} WHERE id = 1 AND at NOT BETWEEN {now} - {{age}} AND {now} + {_MAY_WAIT}",
+        read=f"SELECT at, {now} - at AS age FROM {TABLE} WHERE id = 1",
     )
 
 
