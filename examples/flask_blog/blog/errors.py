@@ -6,12 +6,16 @@ import logging
 
 from flask import Flask, g, render_template
 from sqlalchemy.exc import DBAPIError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, InternalServerError, NotFound
 
 from blog.models import db
 from rds_router import NoServerAvailable
 
 _log = logging.getLogger(__name__)
+_TEXTS = {
+    NotFound: "There is nothing at this address, or not any more.",
+    InternalServerError: "Something went wrong on our side. It has been written down.",
+}
 
 
 def init_app(app: Flask) -> None:
@@ -22,7 +26,9 @@ def init_app(app: Flask) -> None:
 
 
 def _refuse(error: HTTPException) -> tuple[str, int]:
-    return render_template("error.html", title=error.name, text=error.description), error.code or 500
+    is_stock = error.description == type(error).description
+    text = _TEXTS.get(type(error), error.description) if is_stock else error.description
+    return render_template("error.html", title=error.name, text=text), error.code or 500
 
 
 def _apologise(error: Exception) -> tuple[str, int]:

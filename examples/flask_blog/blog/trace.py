@@ -22,7 +22,8 @@ from rds_router.core.decision import Decision
 from rds_router.router import Routed
 
 _KEPT = 8
-"""Steps of the form's request that are handed on: a cookie holds 4 kB."""
+_WORDS_KEPT = 160
+"""Steps of the form's request that are handed on, and characters of their reasons: a cookie holds 4 kB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +171,7 @@ def _begin() -> None:
 
 def _hand_on(response: Response) -> Response:
     if request.method == "POST" and 300 <= response.status_code < 400 and g.get("records"):
-        steps = steps_of(g.records)[-_KEPT:]
+        steps = [replace(step, why=step.why[:_WORDS_KEPT]) for step in steps_of(g.records)[-_KEPT:]]
         session["trace"] = {"request": f"POST {request.path}", "steps": [asdict(step) for step in steps]}
     return response
 
