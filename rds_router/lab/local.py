@@ -16,6 +16,7 @@ from pathlib import Path
 from rds_router.lab import ports
 from rds_router.lab.cache import copy_tree, template
 from rds_router.lab.engines import Engine, Options, Recipe
+from rds_router.lab.engines.base import environment
 from rds_router.lab.errors import LabError, ServerFailed
 from rds_router.lab.guard import Guard
 from rds_router.lab.parallel import each
@@ -67,6 +68,8 @@ class LocalRuntime:
             self._create(server, source)
 
     def start(self, server: Server) -> None:
+        temporary = self._guard.directory / f"{server.name}.tmp"
+        temporary.mkdir(exist_ok=True)
         with self._log_of(server).open("ab") as log:
             self._processes[server.name] = subprocess.Popen(
                 self._recipe.command(server, self._options),
@@ -74,7 +77,7 @@ class LocalRuntime:
                 stdout=log,
                 stderr=log,
                 cwd=self._guard.directory,
-                env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": os.environ.get("TZ", "UTC")},
+                env=environment(temporary) | {"TZ": os.environ.get("TZ", "UTC")},
                 # Ctrl-C in the terminal is for us: we end the servers, in our own order.
                 start_new_session=True,
                 user=self._recipe.run_as,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,14 @@ APP, BARE, REPLICATION = ("app", "app"), ("bare", "bare"), ("repl", "repl")
 
 Options = Mapping[str, "str | int | float | bool"]
 """Extra server settings: name as the server spells it -> value."""
+
+
+def environment(temporary: Path) -> dict[str, str]:
+    """The environment of a server's processes: nothing of ours that could configure them.
+
+    ``temporary`` must be the server's own: a starting MariaDB deletes all ``#sql*`` files there, whoever made them.
+    """
+    return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TMPDIR": str(temporary)}
 
 
 class Engine(Protocol):

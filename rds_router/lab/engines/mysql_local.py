@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
 from rds_router.lab.binaries import Binaries
-from rds_router.lab.engines.base import Options
+from rds_router.lab.engines.base import Options, environment
 from rds_router.lab.engines.mysql_family import account_statements, server_options
 from rds_router.lab.errors import ServerFailed
 from rds_router.lab.server import Server
@@ -70,36 +71,40 @@ class MysqlRecipe:
         return f"{self.engine}-{self.binaries.version}-{hashlib.sha256(made_by.encode()).hexdigest()[:12]}"
 
     def build(self, directory: Path) -> None:
-        accounts = directory.with_suffix(".sql")
-        log = directory.with_suffix(".log")
         directory.mkdir(parents=True)
-        # Bootstrap starts without grant tables; FLUSH PRIVILEGES lets account statements work.
-        statements = ["FLUSH PRIVILEGES", *account_statements(self.engine), "CREATE DATABASE app"]
-        accounts.write_text("".join(f"{statement};\n" for statement in statements))
-        with log.open("wb") as out:
-            done = subprocess.run(
-                [*self._build_command(directory), self._accounts_option(accounts)],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                check=False,
-            )
-        accounts.unlink()
-        if done.returncode != 0:
-            raise ServerFailed(f"cannot make an empty {self.engine} data directory:\n{log.read_text()[-2000:]}")
-        log.unlink()
-        if self.engine == "mysql":
-            self._start_once(directory)
+        with tempfile.TemporaryDirectory(prefix="rds_router_lab-") as folder:
+            work = Path(folder)
+            accounts, log = work / "accounts.sql", work / "log"
+            # Bootstrap starts without grant tables; FLUSH PRIVILEGES lets account statements work.
+            statements = ["FLUSH PRIVILEGES", *account_statements(self.engine), "CREATE DATABASE app"]
+            accounts.write_text("".join(f"{statement};\n" for statement in statements))
+            with log.open("wb") as out:
+                done = subprocess.run(
+                    [*self._build_command(directory), self._accounts_option(accounts)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=out,
+                    env=environment(work),
+                    check=False,
+                )
+            if done.returncode != 0:
+                why = log.read_text(errors="replace")[:2000]
+                raise ServerFailed(f"cannot make an empty {self.engine} data directory:\n{why}")
+            if self.engine == "mysql":
+                self._start_once(directory, work)
         # A copied server UUID would make replicas take each other for themselves.
         (directory / "auto.cnf").unlink(missing_ok=True)
 
-    def _start_once(self, directory: Path) -> None:
+    def _start_once(self, directory: Path, temporary: Path) -> None:
         """Let the first start's work (redo log of the running size, upgrade checks) be done once, not in each copy."""
         settings = _SHARED | _SMALL[self.engine] | {"datadir": str(directory)}
         arguments = [f"--{name}={value}" for name, value in settings.items()]
         command = [str(self.binaries.server), "--no-defaults", *self._user, *arguments, "--skip-log-bin"]
         with subprocess.Popen(
-            [*command, "--skip-networking"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*command, "--skip-networking"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment(temporary),
         ) as server:
             while server.poll() is None and not (directory / _SHARED["pid-file"]).exists():
                 time.sleep(0.05)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rds_router.lab.binaries import Binaries
 from rds_router.lab.cache import copy_tree
-from rds_router.lab.engines.base import APP, REPLICATION, Options
+from rds_router.lab.engines.base import APP, REPLICATION, Options, environment
 from rds_router.lab.engines.postgresql import PostgreSQL, account_statements, database_statements, server_settings
 from rds_router.lab.errors import EngineMissing, ServerFailed
 from rds_router.lab.server import Server
@@ -117,7 +117,7 @@ class PostgresqlRecipe:
             stderr=subprocess.STDOUT,
             text=True,
             cwd="/",
-            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
+            env=environment(Path("/tmp")),
             user=self.run_as,
             group=None if self.run_as is None else pwd.getpwuid(self.run_as).pw_gid,
             extra_groups=None if self.run_as is None else [],
