@@ -1,21 +1,23 @@
-"""Read/write splitting for SQLAlchemy: reads to replicas, writes to the primary, nobody reads behind his own writes."""
+"""Read/write splitting for SQLAlchemy: reads to replicas, writes to the primary, nobody reads behind his own writes.
+
+The names below are the public ones. Each is imported when it is first asked for: whoever wants the router only, or
+the classifier only, does not wait for the rest.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from rds_router._version import __version__
-from rds_router.classify import classify
-from rds_router.core.decision import Decision, Reason
-from rds_router.core.policy import RoutingPolicy
-from rds_router.core.statement import Kind, Statement
-from rds_router.core.token import Token
-from rds_router.errors import (
-    ConfigurationError,
-    NoServerAvailable,
-    PolicyError,
-    RouterClosed,
-    RouterError,
-)
-from rds_router.router import Router
-from rds_router.servers import Replica
-from rds_router.session import RoutingSession, scoped_session
+
+if TYPE_CHECKING:
+    from rds_router.classify import classify
+    from rds_router.core.decision import Decision, Reason
+    from rds_router.core.policy import RoutingPolicy
+    from rds_router.core.statement import Kind, Statement
+    from rds_router.core.token import Token
+    from rds_router.errors import ConfigurationError, NoServerAvailable, PolicyError, RouterClosed, RouterError
+    from rds_router.router import Router
+    from rds_router.servers import Replica
+    from rds_router.session import RoutingSession, scoped_session
 
 __all__ = [
     "ConfigurationError",
@@ -36,3 +38,30 @@ __all__ = [
     "classify",
     "scoped_session",
 ]
+
+_HOME = {
+    "classify": "classify",
+    "core.decision": "Decision Reason",
+    "core.policy": "RoutingPolicy",
+    "core.statement": "Kind Statement",
+    "core.token": "Token",
+    "errors": "ConfigurationError NoServerAvailable PolicyError RouterClosed RouterError",
+    "router": "Router",
+    "servers": "Replica",
+    "session": "RoutingSession scoped_session",
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    for module, names in _HOME.items():
+        if name in names.split():
+            value = getattr(import_module(f"{__name__}.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
