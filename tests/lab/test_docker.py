@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import DBAPIError
@@ -116,4 +121,26 @@ def test_nothing_is_left(lab_cluster: ClusterFactory, run: Run) -> None:
     c.stop()
     assert client.containers.list(all=True, filters={"label": label}) == []
     assert {network.id for network in client.networks.list()} <= networks
+    client.close()
+
+
+def test_sigkill_leaves_no_container(lab_cluster: ClusterFactory) -> None:
+    """The lab's process is killed: the watchdog removes its containers and its network."""
+    import docker
+
+    client = docker.from_env()
+    before = {item.id for item in (*client.containers.list(all=True), *client.networks.list())}
+    command = [sys.executable, "-m", "rds_router.lab", "up", "mariadb", "--replicas", "1", "--docker", "--json"]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        try:
+            assert json.loads(program.stdout.readline())["engine"] == "mariadb"
+            made = {item.id for item in (*client.containers.list(), *client.networks.list())} - before
+            assert len(made) == 3
+        finally:
+            program.kill()
+    deadline = time.monotonic() + 60
+    while made & {item.id for item in (*client.containers.list(all=True), *client.networks.list())}:
+        assert time.monotonic() < deadline, "containers are still there a minute after their owner"
+        time.sleep(0.2)
     client.close()
