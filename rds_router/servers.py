@@ -122,17 +122,16 @@ def _refuse_twins(found: Sequence[Target]) -> None:
     names: dict[str, Target] = {}
     places: dict[tuple[object, ...], Target] = {}
     for each in found:
-        if each.server.name in names:
-            raise ConfigurationError(f"two servers are called {each.server.name}: each needs a name of its own")
-        names[each.server.name] = each
-        place = _place(each.url)
-        if place is None:
-            continue
-        if place in places:
-            raise ConfigurationError(
-                f"{each.server.name} and {places[place].server.name} are the same server: name it once"
-            )
-        places[place] = each
+        name, place = each.server.name, _place(each.url)
+        if place is not None and place in places:
+            other = places[place].server.name
+            who = f"{name} is configured twice" if name == other else f"{name} and {other} are the same server"
+            raise ConfigurationError(f"{who}: name it once")
+        if name in names:
+            raise ConfigurationError(f"two servers are called {name}: each needs a name of its own")
+        names[name] = each
+        if place is not None:
+            places[place] = each
 
 
 def _place(url: URL) -> tuple[object, ...] | None:

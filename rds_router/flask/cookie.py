@@ -62,7 +62,7 @@ def read(app: Flask, request: Request, router: Router) -> Token | None:
     except BadSignature:  # SignatureExpired is one
         return None
     try:
-        return Token(position=parse_position(payload))
+        return Token(position=parse_position(str(payload)))
     except (TypeError, ValueError):
         age = time.time() - signed_at.timestamp() - _SLACK
         return Token(at=router.clock() - max(0.0, age))

@@ -75,7 +75,7 @@ def test_mysql_and_mariadb_urls_go_together() -> None:
             "replica r1.example:5432 is postgresql, but the primary db.example:3306 is mysql: a replica must be of its "
             "primary's engine",
         ),
-        (PRIMARY, [PRIMARY], "two servers are called db.example:3306: each needs a name of its own"),
+        (PRIMARY, [PRIMARY], "db.example:3306 is configured twice: name it once"),
         (
             PRIMARY,
             [Replica("mysql+pymysql://other:x@DB.example:3306/blog", name="r1")],
