@@ -1,0 +1,264 @@
+"""The token's way from one request of a client to his next, through whichever worker answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import redirect
+from flask.testing import FlaskClient
+from itsdangerous import URLSafeTimedSerializer
+from sqlalchemy import insert, select, text
+from werkzeug.wrappers import Response
+
+from rds_router.flask import SQLAlchemy, cookie
+from tests.flask.conftest import MakeSite, Site
+from tests.session.models import User, users
+from tests.session.stage import copy_file
+
+COUNT = select(User.id)
+
+
+def with_views(site: Site) -> Site:
+    """A small application: post, redirect, get."""
+    db, app = site.db, site.app
+
+    @app.post("/users")
+    def create() -> Response:
+        db.session.execute(insert(users).values(id=11, name="eva"))
+        db.session.commit()
+        return redirect("/users")
+
+    @app.get("/users")
+    def show() -> str:
+        return str(len(db.session.scalars(COUNT).all()))
+
+    @app.post("/rolled-back")
+    def roll_back() -> str:
+        db.session.add(User(id=12, name="fay"))
+        db.session.flush()
+        db.session.rollback()
+        return "nothing"
+
+    @app.post("/removed")
+    def remove() -> str:
+        db.session.execute(insert(users).values(id=13, name="gus"))
+        db.session.commit()
+        db.session.remove()
+        return str(len(db.session.scalars(COUNT).all()))
+
+    @app.post("/public")
+    def public() -> Response:
+        create()
+        response = app.make_response("done")
+        response.headers["Cache-Control"] = "public, max-age=60, s-maxage=600"
+        return response
+
+    @app.post("/forgotten")
+    def forget_to_commit() -> str:
+        db.session.execute(insert(users).values(id=14, name="hal"))
+        return "undone"
+
+    return site
+
+
+@pytest.fixture
+def workers(make_site: MakeSite) -> tuple[Site, Site]:
+    """Two worker processes of one site, as far as one process can play them: two apps, two routers, one secret."""
+    return with_views(make_site()), with_views(make_site())
+
+
+def hand_over(client: FlaskClient, to: Site) -> FlaskClient:
+    """The same browser, answered by another worker from now on."""
+    other = to.app.test_client()
+    found = client.get_cookie(cookie.NAME)
+    if found is not None:
+        other.set_cookie(cookie.NAME, found.value)
+    return other
+
+
+def parts(site: Site, call: Callable[[], Any]) -> tuple[Any, list[str]]:
+    site.forget()
+    result = call()
+    return result, site.seen.parts
+
+
+def test_post_redirect_get_sees_the_write(workers: tuple[Site, Site]) -> None:
+    """R5 across requests: written in one worker, read in the other, from the primary until a replica has it."""
+    first, second = workers
+    browser = first.app.test_client()
+    response = browser.post("/users")
+    assert response.status_code == 302
+    browser = hand_over(browser, second)
+    page, seen = parts(second, lambda: browser.get("/users"))
+    assert (page.text, seen) == ("4", ["primary"])
+    second.catch_up()
+    page, seen = parts(second, lambda: browser.get("/users"))
+    assert (page.text, seen) == ("4", ["replica"])
+
+
+def test_another_browser_is_not_concerned(workers: tuple[Site, Site]) -> None:
+    first, second = workers
+    first.app.test_client().post("/users")
+    _, seen = parts(second, lambda: second.app.test_client().get("/users"))
+    assert seen == ["replica"]
+
+
+def test_the_cookie_is_signed_short_lived_and_out_of_reach_of_scripts(workers: tuple[Site, Site]) -> None:
+    header = workers[0].app.test_client().post("/users").headers["Set-Cookie"]
+    attributes = header.split("; ")
+    assert attributes[0].startswith("rds_router_token=")
+    assert {"HttpOnly", "SameSite=Lax", "Path=/"} <= set(attributes)
+    assert any(each.startswith("Max-Age=") for each in attributes)
+    assert "Secure" not in attributes
+    header = workers[1].app.test_client().post("/removed", base_url="https://localhost").headers["Set-Cookie"]
+    assert "Secure" in header.split("; ")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("get", "/users"), ("post", "/rolled-back"), ("post", "/forgotten"), ("get", "/nowhere")]
+)
+def test_no_cookie_without_a_commit(site: Site, method: str, path: str) -> None:
+    client = with_views(site).app.test_client()
+    response = getattr(client, method)(path)
+    assert "Set-Cookie" not in response.headers
+    assert "Cache-Control" not in response.headers
+    assert "Vary" not in response.headers
+
+
+def test_a_request_that_only_reads_does_not_renew_it(workers: tuple[Site, Site]) -> None:
+    """Else a busy reader would stay behind his token for ever."""
+    client = workers[0].app.test_client()
+    client.post("/users")
+    response = client.get("/users")
+    assert "Set-Cookie" not in response.headers
+
+
+def test_a_response_with_a_token_is_private(workers: tuple[Site, Site]) -> None:
+    """A shared cache must not hand it to others, whatever the view said."""
+    response = workers[0].app.test_client().post("/public")
+    assert "Set-Cookie" in response.headers
+    assert response.cache_control.private
+    assert not response.cache_control.public
+    assert response.cache_control.s_maxage is None
+    assert response.cache_control.max_age == 60
+    assert "Cookie" in response.vary
+
+
+def test_a_session_that_was_removed_leaves_its_token(site: Site) -> None:
+    """To the rest of the request, and to the client."""
+    client = with_views(site).app.test_client()
+    response, seen = parts(site, lambda: client.post("/removed"))
+    assert (response.text, seen[:2]) == ("4", ["primary", "primary"])
+    assert "Set-Cookie" in response.headers
+    page, seen = parts(site, lambda: client.get("/users"))
+    assert (page.text, seen) == ("4", ["primary"])
+
+
+BAD: dict[str, Callable[[str], str | bytes]] = {
+    "forged": lambda good: "InB3bmVkIg." + good.split(".", 1)[1],
+    "truncated": lambda good: good[: len(good) // 2],
+    "empty": lambda good: "",
+    "garbage": lambda good: "\x7f%00';--",
+    "signed by another": lambda good: URLSafeTimedSerializer("other", salt=cookie._SALT).dumps("position"),
+    "of another purpose": lambda good: URLSafeTimedSerializer("a key of the test's", salt="other").dumps("position"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_cookie_is_ignored(workers: tuple[Site, Site], name: str) -> None:
+    """The request is served, from a replica as for anybody."""
+    first, second = workers
+    browser = first.app.test_client()
+    browser.post("/users")
+    good = browser.get_cookie(cookie.NAME)
+    assert good is not None
+    stranger = second.app.test_client()
+    stranger.set_cookie(cookie.NAME, str(BAD[name](good.value)))
+    page, seen = parts(second, lambda: stranger.get("/users"))
+    assert (page.status_code, seen) == (200, ["replica"])
+
+
+def test_a_signed_payload_nobody_understands_is_a_recent_write(workers: tuple[Site, Site]) -> None:
+    """Another version's, another cluster's: its author wrote when it was signed, that much is sure."""
+    _, second = workers
+    stranger = second.app.test_client()
+    payload = URLSafeTimedSerializer("a key of the test's", salt=cookie._SALT).dumps(["from", "elsewhere"])
+    stranger.set_cookie(cookie.NAME, str(payload))
+    page, seen = parts(second, lambda: stranger.get("/users"))
+    assert (page.status_code, seen) == (200, ["primary"])
+    with second.app.test_request_context(headers={"Cookie": f"{cookie.NAME}={payload!s}"}):
+        token = second.db.request_token()
+        assert token is not None
+        assert token.at is not None
+
+
+def test_an_expired_cookie_is_ignored(workers: tuple[Site, Site], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = workers
+    browser = first.app.test_client()
+    browser.post("/users")
+    browser = hand_over(browser, second)
+    monkeypatch.setattr(cookie, "lifetime", lambda router: -1)
+    _, seen = parts(second, lambda: browser.get("/users"))
+    assert seen == ["replica"]
+
+
+def test_without_a_secret_key_it_is_said_once(make_site: MakeSite, caplog: pytest.LogCaptureFixture) -> None:
+    site = with_views(make_site(SECRET_KEY=None))
+    client = site.app.test_client()
+    for path in ("/users", "/removed"):
+        assert "Set-Cookie" not in client.post(path).headers
+    assert [record.message for record in caplog.records if "SECRET_KEY" in record.message] == [
+        "SECRET_KEY is not set: tokens cannot be signed, so a client's next request may miss his write"
+    ]
+
+
+def test_any_means_no_cookie(make_site: MakeSite) -> None:
+    """Who promised his readers nothing sets none and heeds none."""
+    site = with_views(make_site(RDS_ROUTER_AFTER_WRITE="any"))
+    client = site.app.test_client()
+    assert "Set-Cookie" not in client.post("/users").headers
+    client.set_cookie(cookie.NAME, str(URLSafeTimedSerializer("a key of the test's", salt=cookie._SALT).dumps("")))
+    _, seen = parts(site, lambda: client.get("/users"))
+    assert seen == ["replica"]
+
+
+def test_primary_counts_from_the_signature(make_site: MakeSite) -> None:
+    """after_write="primary" in another worker: the window begins when the cookie was signed."""
+    options: dict[str, Any] = {"RDS_ROUTER_AFTER_WRITE": "primary", "RDS_ROUTER_AFTER_WRITE_WINDOW": 30}
+    first, second = with_views(make_site(**options)), with_views(make_site(**options))
+    browser = first.app.test_client()
+    browser.post("/users")
+    second.catch_up()
+    _, seen = parts(second, lambda: hand_over(browser, second).get("/users"))
+    assert seen == ["primary"]
+
+
+def test_a_token_that_cannot_be_located_travels_as_a_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The primary died between the commit and the question for its position: the client still reads his write."""
+    from sqlalchemy.exc import OperationalError
+
+    from rds_router import RoutingSession
+
+    def fail(self: RoutingSession) -> None:
+        raise OperationalError("SELECT", {}, Exception("gone"))
+
+    client = with_views(site).app.test_client()
+    monkeypatch.setattr(RoutingSession, "locate", fail)
+    assert "Set-Cookie" in client.post("/users").headers
+    page, seen = parts(site, lambda: client.get("/users"))
+    assert (page.text, seen) == ("4", ["primary"])
+
+
+def test_a_write_in_a_command_needs_no_request(site: Site) -> None:
+    with site.app.app_context():
+        site.db.session.execute(text("UPDATE rt_user SET name = 'x' WHERE id = 1"))
+        site.db.session.commit()
+        site.db.session.remove()
+        site.forget()
+        site.db.session.scalars(COUNT).all()
+        assert site.seen.parts == ["primary"]
+    assert isinstance(site.db, SQLAlchemy)
+    for path in site.paths[1:]:
+        copy_file(site.paths[0], path)
