@@ -67,7 +67,9 @@ class Rules:
     """Pure functions that are grammar: quoted, the same name would be somebody's own function."""
     relation: Callable[[tuple[str, ...]], Effect | None]
     """Tables that answer about this server or connection, by the parts of their name."""
-    variable: Callable[[str], Effect | None] | None = None
+    server_variables: frozenset[str] = frozenset()
+    """Settings with one value for the whole server: nothing a connection could have changed for itself."""
+    variable: Callable[[str, frozenset[str]], Effect | None] | None = None
     """What reading ``@x`` or ``@@x`` means; None where ``@`` is an operator."""
     assigns: bool = False
     """``:=`` sets a variable (MySQL); elsewhere it names an argument."""

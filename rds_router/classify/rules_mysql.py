@@ -148,14 +148,13 @@ EFFECTS: Mapping[str, Effect] = MappingProxyType(
 
 BOUND_VARIABLES = listed(
     "identity last_insert_id insert_id warning_count error_count rand_seed1 rand_seed2 pseudo_thread_id "
-    "pseudo_slave_mode pseudo_replica_mode timestamp autocommit transaction_isolation tx_isolation "
-    "transaction_read_only tx_read_only in_transaction last_gtid gtid_next gtid_owned gtid_seq_no gtid_domain_id "
-    "server_id server_uuid hostname port socket pid_file datadir basedir tmpdir read_only super_read_only "
-    "innodb_read_only external_user proxy_user sql_log_bin skip_replication skip_parallel_replication "
-    "profiling sql_auto_is_null statement_id last_commit_id bind_address general_log_file slow_query_log_file "
-    "log_error plugin_dir character_sets_dir secure_file_priv slave_load_tmpdir replica_load_tmpdir "
-    "init_slave init_replica offline_mode event_scheduler"
+    "pseudo_slave_mode pseudo_replica_mode in_transaction last_gtid external_user proxy_user statement_id "
+    "last_commit_id server_id server_uuid hostname port socket pid_file datadir basedir tmpdir read_only "
+    "super_read_only innodb_read_only bind_address general_log_file slow_query_log_file log_error plugin_dir "
+    "character_sets_dir secure_file_priv slave_load_tmpdir replica_load_tmpdir init_slave init_replica "
+    "offline_mode event_scheduler"
 )
+"""Tell what this connection did last, what its transaction is, or which server this is."""
 BOUND_VARIABLE_BEGINNINGS = (
     "gtid_",
     "rpl_",
@@ -179,25 +178,25 @@ BOUND_VARIABLE_BEGINNINGS = (
 SCOPES = frozenset({"global", "session", "local", "persist", "persist_only"})
 
 
-def variable(token: str) -> Effect | None:
-    """Say what reading a variable means: None when it is the same everywhere.
+def variable(token: str, server_variables: frozenset[str]) -> Effect | None:
+    """Say what reading ``@x`` or ``@@x`` means: None when it is configuration, the same for every connection.
 
-    A user variable lives in one connection. A system variable is configuration and read anywhere, but for
-    those that tell what this connection did last, what its transaction is, or which server this is.
+    A user variable lives in one connection. So does a system variable's session value, which SET changes on the
+    primary's connection and not on a replica's; only what has no session value, or is asked for as
+    ``@@global.x``, is configuration. A few of those tell one server from another.
     """
     if not token.startswith("@@"):
         return Kind.SESSION, f"user variable {token}"
     name = token[2:].lower()
     scope, dot, rest = name.partition(".")
+    is_global = bool(dot) and scope in {"global", "persist", "persist_only"}
     if dot and scope in SCOPES:
         name = rest
-    else:
-        scope = ""
     if not name or name in SCOPES or name in BOUND_VARIABLES or name.startswith(BOUND_VARIABLE_BEGINNINGS):
         return Kind.SESSION, f"variable @@{name}"
-    if scope in {"session", "local"}:
-        return Kind.SESSION, f"variable @@{name} of the session"
-    return None
+    if is_global or name in server_variables:
+        return None
+    return Kind.SESSION, f"variable @@{name} of the session"
 
 
 SERVER_TABLES = listed(
@@ -245,6 +244,7 @@ def mysql() -> Rules:
         pure=names["native"] - EFFECTS.keys(),
         constructs=names["keyword"] - EFFECTS.keys(),
         relation=relation,
+        server_variables=read_names("server_variables.txt")["mysql"],
         variable=variable,
         assigns=True,
         no_tables=frozenset({"dual"}),
@@ -268,6 +268,7 @@ def mariadb() -> Rules:
         pure=names["native"] - EFFECTS.keys(),
         constructs=names["keyword"] - EFFECTS.keys(),
         relation=relation,
+        server_variables=read_names("server_variables.txt")["mariadb"],
         variable=variable,
         assigns=True,
         # https://mariadb.com/kb/en/sequence-overview/: in Oracle mode, sequence.nextval

@@ -164,6 +164,8 @@ EFFECTS: Mapping[str, Effect] = MappingProxyType(
             "txid_current_if_assigned pg_current_xact_id_if_assigned pg_last_committed_xact pg_xact_commit_timestamp "
             "pg_xact_commit_timestamp_origin pg_prepared_xact mxid_age pg_get_multixact_members pg_snapshot_xip",
         ),
+        # A setting made by SET or set_config() on the primary's connection is not there on a replica's.
+        **effects(Kind.SESSION, "{}(): " + SESSION_STATE, "current_setting"),
         **effects(Kind.WRITE, "{}(): takes a transaction id", "txid_current pg_current_xact_id"),
         **effects(Kind.WRITE, "{}(): notifies", "pg_notify"),
         **effects(
@@ -204,13 +206,11 @@ EFFECT_BEGINNINGS: tuple[tuple[str, Effect], ...] = (
 PURE_IN_SPITE_OF_THEIR_BEGINNING = frozenset({"pg_wal_lsn_diff"})
 
 BOUND_SETTINGS = listed(
-    "transaction_read_only default_transaction_read_only transaction_isolation transaction_deferrable in_hot_standby "
-    "session_authorization role is_superuser hot_standby primary_conninfo primary_slot_name cluster_name "
-    "data_directory config_file hba_file ident_file external_pid_file listen_addresses port "
-    "unix_socket_directories application_name seed all recovery_target data_directory_mode "
-    "default_transaction_isolation default_transaction_deferrable transaction"
+    "in_hot_standby hot_standby primary_conninfo primary_slot_name cluster_name data_directory config_file hba_file "
+    "ident_file external_pid_file listen_addresses port unix_socket_directories data_directory_mode "
+    "synchronous_standby_names recovery_target recovery_target_name promote_trigger_file"
 )
-"""Settings whose value tells this connection or this server from another."""
+"""Settings of a server that tell it from another. A session's settings are never asked of a replica at all."""
 
 SERVER_RELATIONS = listed(
     "pg_locks pg_cursors pg_prepared_statements pg_prepared_xacts pg_replication_slots pg_replication_origin_status "
@@ -258,6 +258,7 @@ def postgresql() -> Rules:
         pure=known - table.keys(),
         constructs=CONSTRUCTS,
         relation=relation,
+        server_variables=read_names("server_variables.txt")["postgresql"],
         any_word_labels=True,
         builtin_schema="pg_catalog",
         explains_dml=True,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 
+from rds_router.classify.lexer import unquoted
 from rds_router.classify.rules_base import SESSION_STATE, THIS_SERVER, Rules, listed
-from rds_router.classify.rules_mysql import BOUND_VARIABLE_BEGINNINGS, BOUND_VARIABLES
+from rds_router.classify.rules_mysql import variable
 from rds_router.classify.rules_postgresql import BOUND_SETTINGS
 from rds_router.classify.scan import Clause, scan
 from rds_router.core.statement import Kind, Statement
@@ -25,16 +25,14 @@ def judge_show(tokens: Sequence[str], rules: Rules, pure_functions: Collection[s
     """Judge a SHOW statement."""
     words = [t.lower() for t in tokens[1:6]]
     if rules.name == "postgresql":
-        return _show_postgresql(words, tokens)
+        return _show_postgresql(tokens, rules)
     while words and words[0] in {"full", "extended"}:
         words.pop(0)
     word = words[0] if words else ""
     if word in CONNECTION_WORDS:
         return Statement(Kind.SESSION, f"SHOW {word.upper()}: {SESSION_STATE}")
-    if word in {"global", "session", "local"} and words[1:2] == ["variables"]:
-        return Statement(Kind.SESSION, "SHOW SESSION VARIABLES") if word != "global" else _variables(tokens)
-    if word == "variables":
-        return _variables(tokens)
+    if word == "variables" or (word in {"global", "session", "local"} and words[1:2] == ["variables"]):
+        return _variables(tokens, rules, is_global=word == "global")
     if word == "grants" and len(words) == 1:
         return Statement(Kind.READ, "")
     if word == "grants" or words[:2] == ["create", "user"]:
@@ -63,25 +61,22 @@ def _plain(tokens: Sequence[str]) -> Statement:
     return Statement(Kind.READ, "")
 
 
-def _variables(tokens: Sequence[str]) -> Statement:
-    """Read when the one pattern asked for can only be configuration, the same on every server."""
+def _variables(tokens: Sequence[str], rules: Rules, *, is_global: bool) -> Statement:
+    """Read when the one variable asked for is configuration of the server, the same on every server."""
     lowered = [t.lower() for t in tokens]
-    if "like" in lowered and lowered.index("like") == len(tokens) - 2:
-        pattern = tokens[-1][1:-1].lower()
-        like = re.compile(".*".join(re.escape(part) for part in pattern.split("%")))
-        if tokens[-1][0] in "'\"" and "\\" not in pattern and not any(like.fullmatch(name) for name in BOUND_VARIABLES):
-            begins = pattern.split("%")[0].split("_")[0]
-            if begins and not any(name.startswith(begins) for name in BOUND_VARIABLE_BEGINNINGS):
-                return Statement(Kind.READ, "")
-    return Statement(Kind.SESSION, f"SHOW VARIABLES: {THIS_SERVER}")
+    if lowered[-2:-1] == ["like"] and tokens[-1][0] in "'\"":
+        name = lowered[-1][1:-1]
+        prefix = "@@global." if is_global else "@@"
+        if name.isidentifier() and variable(prefix + name, rules.server_variables) is None:
+            return Statement(Kind.READ, "")
+    return Statement(Kind.SESSION, f"SHOW VARIABLES: {SESSION_STATE}")
 
 
-def _show_postgresql(words: Sequence[str], tokens: Sequence[str]) -> Statement:
-    if len(tokens) < 2:
-        return Statement(Kind.UNKNOWN, "SHOW")
-    if words[0].strip('"') in BOUND_SETTINGS or words[0] in {"session", "all"}:
-        return Statement(Kind.SESSION, f"SHOW {words[0].upper()}")
-    if len(tokens) > 4 or "(" in tokens:
-        # SHOW TIME ZONE and SHOW a.b are the longest.
-        return Statement(Kind.UNKNOWN, "SHOW")
-    return Statement(Kind.READ, "")
+def _show_postgresql(tokens: Sequence[str], rules: Rules) -> Statement:
+    """Read when the setting is the server's; most can be SET in a session."""
+    if len(tokens) != 2:
+        return Statement(Kind.SESSION, "SHOW")
+    name = unquoted(tokens[1]).lower()
+    if name in rules.server_variables and name not in BOUND_SETTINGS:
+        return Statement(Kind.READ, "")
+    return Statement(Kind.SESSION, f"SHOW {name.upper()}: {SESSION_STATE}")

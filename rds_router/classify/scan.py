@@ -68,7 +68,9 @@ def scan(
                     effect = _table(tokens, i, rules, names, in_with in stack)
                     clause = alias
                 elif clause is alias:
-                    clause, alias_at = done, i
+                    clause = done
+                    if _may_precede_alias(previous, rules):
+                        alias_at = i
                 elif clause is in_with:
                     names.define(tokens, i, low, nested=bool(stack))
             elif code == _KEEP:
@@ -111,7 +113,9 @@ def scan(
                     effect = _table(tokens, i, rules, names, in_with in stack)
                     clause = alias
                 elif clause is alias:
-                    clause, alias_at = done, i
+                    clause = done
+                    if _may_precede_alias(previous, rules):
+                        alias_at = i
                 elif clause is in_with:
                     names.define(tokens, i, unquoted(token).lower(), nested=bool(stack))
         elif first not in _HARMLESS:
@@ -296,7 +300,7 @@ def _odd(tokens: Sequence[str], i: int, rules: Rules) -> Effect | None:
     token = tokens[i]
     first = token[0]
     if first == "@":
-        return rules.variable(token) if rules.variable is not None else None
+        return rules.variable(token, rules.server_variables) if rules.variable is not None else None
     if first in _DIGITS:
         if token.isdigit() or not rules.assigns:
             return None
@@ -325,6 +329,11 @@ def _is_label(tokens: Sequence[str], i: int, start: int, clause: Clause, rules: 
 
 def _is_distinct_from(tokens: Sequence[str], i: int, start: int) -> bool:
     return i - 2 >= start and tokens[i - 1].lower() == "distinct" and tokens[i - 2].lower() in {"is", "not"}
+
+
+def _may_precede_alias(token: str, rules: Rules) -> bool:
+    """Tell whether a name behind this token can be an alias: behind a table's end or AS, not behind AND."""
+    return token in _AS or token in {")", "*"} or _is_operand(token, rules)
 
 
 def _is_operand(token: str, rules: Rules) -> bool:
