@@ -189,12 +189,12 @@ def _observed(topology: Topology, news: Observation, now: float) -> Topology:
     if news.report is None:
         return topology
     if news.server == topology.writer:
-        return _remembered(topology, news, news.report)
-    servers = tuple(
-        _measured(topology, seen, news, news.report) if seen.server.name == news.server else seen
-        for seen in topology.servers
-    )
-    return replace(topology, servers=servers)
+        # What a replica said before can be dated only now, if the primary's news came later.
+        topology, told = _remembered(topology, news, news.report), topology.servers
+    else:
+        told = tuple(seen for seen in topology.servers if seen.server.name == news.server)
+    measured = {seen.server.name: _measured(topology, seen) for seen in told if seen.server.name != topology.writer}
+    return replace(topology, servers=tuple(measured.get(seen.server.name, seen) for seen in topology.servers))
 
 
 def _heard(seen: Seen, news: Observation) -> Seen:
@@ -246,8 +246,12 @@ def _remembered(topology: Topology, news: Observation, report: Report) -> Topolo
     return replace(topology, history=history, heartbeat=heartbeat)
 
 
-def _measured(topology: Topology, seen: Seen, news: Observation, report: Report) -> Seen:
-    """Rule 4: the lag and the moment a replica's data is complete to."""
+def _measured(topology: Topology, seen: Seen) -> Seen:
+    """Rule 4: the lag and the moment a replica's data is complete to, by its last word."""
+    news = seen.observation
+    report = news.report if news else None
+    if news is None or report is None:
+        return seen
     held, missing = _dated(topology.history, report.position)
     as_of = seen.as_of
     if as_of is not None and missing is not None and missing <= as_of:

@@ -39,6 +39,7 @@ def test_it_starts_at_the_first_use_and_ends_with_close(shared: Cluster) -> None
         assert monitor_threads() == sorted([*before, *(f"rds-router {each.name}" for each in shared.servers)])
         names = [each.name for each in shared.replicas]
         assert eventually(lambda: eligible(router) == names)
+        assert eventually(lambda: all(seen.report for seen in router.topology.servers))
         reports = [seen.report for seen in router.topology.servers]
         assert [report and report.role for report in reports] == [Role.PRIMARY, Role.REPLICA, Role.REPLICA]
         assert len({report.identity for report in reports if report}) == 3

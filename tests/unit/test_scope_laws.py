@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rds_router.core.decision import Reason, decide
-from rds_router.core.observation import Observation
+from rds_router.core.observation import Observation, Report, Role
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.scope import FRESH, Hold, Scope
 from rds_router.core.statement import Kind, Statement
@@ -101,3 +101,15 @@ def test_a_merged_token_is_satisfied_only_by_who_satisfies_both(
 def test_no_token_merges_with_none() -> None:
     token = Token(at=5.0)
     assert token.merge(None) is token
+
+
+def test_a_bound_of_one_statement_that_nobody_meets_binds_no_other() -> None:
+    """It goes to the primary; the transaction's next read, which asks for less, may go to a replica."""
+    topology = Topology.of([Server("db", is_primary=True), Server("r1")], RoutingPolicy())
+    topology = evolve(topology, Observation("r1", 1.0, Report(Role.REPLICA, lag=2.0)), now=1.0)
+    of_session = Scope()
+    of_statement = Scope(max_staleness=1.0)
+    decision = decide(Statement(Kind.READ), of_statement, topology, topology.policy, now=1.0, draw=0.0)
+    assert decision.reason is Reason.NONE_FRESH_ENOUGH
+    assert of_session.after(decision) == of_session
+    assert of_statement.after(decision).hold is Hold.READ, "a bound of the whole block does"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,7 +50,7 @@ def check(topology: Topology, now: float) -> None:
     assert topology[topology.writer].objection is Objection.IS_PRIMARY
     assert set(topology.eligible_at(now)) <= set(topology.eligible) <= set(topology.replicas)
     assert len(topology.history) <= HISTORY
-    for seen in topology.eligible:
+    for seen in topology.eligible_at(now):
         assert seen.observation is not None
         assert seen.observation.report is not None
         assert not seen.is_old_at(now, topology.policy)
@@ -61,17 +63,33 @@ def check(topology: Topology, now: float) -> None:
 
 
 @given(core.servers, core.policies, st.lists(core.observations, max_size=12), core.observations)
-def test_the_news_of_others_changes_what_is_believed_of_a_replica_only_through_role_zone_and_age(
+def test_the_news_of_other_replicas_changes_what_is_believed_of_one_only_through_zone_and_age(
     servers: list[Server], policy: RoutingPolicy, steps: list[Observation], last: Observation
 ) -> None:
     topology = Topology.of(servers, policy)
     for each in steps:
         topology = evolve(topology, each, now=100.0)
     later = evolve(topology, last, now=100.0)
-    if later.writer == topology.writer:
+    if later.writer == topology.writer != last.server:
         for before, after in zip(topology.servers, later.servers, strict=True):
             if before.server.name != last.server:
                 assert (before.lag, before.as_of, before.report) == (after.lag, after.as_of, after.report)
+
+
+@given(core.servers, core.policies, st.permutations(core.NAMES), st.lists(core.well, min_size=4, max_size=4))
+def test_the_order_in_which_servers_are_first_heard_of_does_not_matter(
+    servers: list[Server], policy: RoutingPolicy, names: list[str], reports: list[Report]
+) -> None:
+    """A round of probes that were sent at the same time, answered in any order, gives the same belief."""
+    said = dict(zip(core.NAMES, reports, strict=True))
+    said["db"] = replace(said["db"], role=Role.PRIMARY)
+    beliefs = []
+    for order in (names, core.NAMES):
+        topology = Topology.of(servers, policy)
+        for name in order:
+            topology = evolve(topology, Observation(name, 1.0, said[name]), now=1.0)
+        beliefs.append(topology)
+    assert beliefs[0] == beliefs[1]
 
 
 @given(st.lists(st.sampled_from([0.0, 2.4, 2.6, 4.9, 5.1, None]), min_size=1, max_size=12))
