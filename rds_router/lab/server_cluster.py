@@ -119,11 +119,19 @@ class ServerCluster:
         promoted server end; those of the others stay.
         """
         self._must_be_running(server)
-        if not server.is_primary:
+        if server.is_stale:
+            raise LabError(f"{server.name} was replaced as primary and has data of its own: rejoin() it first")
+        old = self.primary
+        if server is not old:
             self._change_primary(server)
         self._engine.become_primary(server)
         server.is_fenced, server.source = False, ""
-        self._bring_others_behind(server)
+        if old.state is State.DEAD and not old.is_stale:
+            self._rebuild(old)  # PostgreSQL's was stopped in good order
+        # Dead and frozen ones follow when they are back, a stale one when it is told to rejoin.
+        for other in self.replicas:
+            if self._is_alive(other) and not other.is_stale and other.source != server.name:
+                self._follow(other, server)
         return server
 
     def restart(self, server: Server) -> None:
@@ -154,11 +162,11 @@ class ServerCluster:
     def wait_caught_up(self, replica: Server | None = None, *, timeout: float = 10.0) -> None:
         """Wait until what the primary has confirmed so far is visible on the replica, or on every one that can.
 
-        Without an argument, dead, frozen and paused replicas are left out. Raises LabTimeout.
+        Without an argument, dead, frozen, paused and stale replicas are left out. Raises LabTimeout.
         """
         position = self._engine.written(self.primary)
         deadline = time.monotonic() + timeout
-        waiting = [replica] if replica else [r for r in self.replicas if r.is_running and not r.pauses]
+        waiting = [replica] if replica else [r for r in self.replicas if _follows(r)]
         for one in waiting:
             if not self._engine.wait_for(one, position, deadline - time.monotonic()):
                 raise LabTimeout(f"{one.name} has not reached {position} of {self.primary.name} within {timeout:g} s")
@@ -230,19 +238,11 @@ class ServerCluster:
         if not self._engine.drain(server, PATIENCE):
             raise LabTimeout(f"{server.name} did not apply what it had received within {PATIENCE:g} s")
         for other in self.replicas:
-            if other is not server and self._is_alive(other):
+            if other is not server and self._is_alive(other) and not other.is_stale:
                 position = self._engine.received(other)
                 if not self._engine.wait_for(server, position, 0.0):
                     self._engine.follow(server, other)
                     self._must_reach(server, position)
-
-    def _bring_others_behind(self, primary: Server) -> None:
-        """Running replicas follow it; a retired primary joins them. Dead and frozen ones do when they are back."""
-        for other in self.replicas:
-            if other.is_fenced and not other.is_stale and not other.is_running:
-                self._rebuild(other)
-            elif self._is_alive(other) and other.source != primary.name:
-                self._follow(other, primary)
 
     def _follow(self, replica: Server, primary: Server) -> None:
         self._point(replica, primary)
@@ -294,3 +294,7 @@ class ServerCluster:
                 return False
             time.sleep(0.01)
         return True
+
+
+def _follows(replica: Server) -> bool:
+    return replica.is_running and not replica.pauses and not replica.is_stale

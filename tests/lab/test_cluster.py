@@ -253,6 +253,10 @@ def test_promote_with_the_old_primary_frozen(server_engine: str, lab_cluster: Cl
     check_roles(run, c)
     c.thaw(old)
     run(old, "INSERT INTO notes VALUES (1000)")
+    with pytest.raises(LabError, match=r"rejoin\(\) it first"):
+        c.promote(old)
+    c.promote(c.replicas[1])
+    run(old, "INSERT INTO notes VALUES (1001)")
     c.rejoin(old)
     assert run(old, "SELECT max(id) FROM notes") < 1000
     check_roles(run, c)
