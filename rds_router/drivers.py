@@ -8,16 +8,22 @@ from typing import Any, Final
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine
 
+from rds_router.errors import ConfigurationError
+
 MYSQL: Final = ("mysql", "mariadb")
 
 
 def connector(url: URL, options: Mapping[str, Any], timeout: float) -> Callable[[], Any]:
     """A function that opens an autocommit DBAPI connection for probes, bounded in time as far as the driver can.
 
-    ``options``: connect arguments of the user's; ``timeout``: seconds.
+    ``options``: connect arguments of the user's; ``timeout``: seconds. Raises ConfigurationError without the driver.
     """
     dialect_class = url.get_dialect()
-    dialect = dialect_class(dbapi=dialect_class.import_dbapi())  # type: ignore[call-arg]  # typed on each dialect
+    try:
+        driver = dialect_class.import_dbapi()
+    except ImportError as error:
+        raise not_installed(url, error) from None
+    dialect = dialect_class(dbapi=driver)  # type: ignore[call-arg]  # typed on each dialect
     arguments, parameters = dialect.create_connect_args(url)
     parameters = {**parameters, **options, **_time_limits(url, timeout)}
     connect = _pymysql_connect() if _is_pymysql(dialect) else dialect.connect
@@ -28,6 +34,14 @@ def connector(url: URL, options: Mapping[str, Any], timeout: float) -> Callable[
         return connection
 
     return open_one
+
+
+def not_installed(url: URL, error: ImportError) -> ConfigurationError:
+    """What to say when the driver that a URL names, or leaves to SQLAlchemy, is not there."""
+    return ConfigurationError(
+        f"{url.render_as_string(hide_password=True)} needs a driver that is not installed ({error}): install it, or "
+        "name another one in the URL, as in mysql+pymysql or postgresql+psycopg"
+    )
 
 
 def improve(engine: Engine) -> None:

@@ -20,6 +20,7 @@ from rds_router.errors import ConfigurationError
 from rds_router.servers import Target
 
 Part: TypeAlias = Literal["primary", "replica"]
+_PARTS: Final[tuple[Part, ...]] = ("primary", "replica")
 OnEngine: TypeAlias = Callable[[Engine, str, Part], None]
 
 
@@ -56,6 +57,17 @@ class Engines:
         if engine is not None:
             engine.dispose()
 
+    def renew(self, name: str) -> None:
+        """Let go of a server's idle connections: it was away, they lead nowhere."""
+        for part in _PARTS:
+            engine = self._engines.get((name, part))
+            if engine is not None:
+                engine.dispose()
+
+    def url(self, name: str) -> URL:
+        """The way to a server, with the password in it."""
+        return self._targets[name].url
+
     def close(self) -> None:
         """Dispose of every engine."""
         with self._lock:
@@ -82,6 +94,8 @@ class Engines:
             try:
                 # As Flask-SQLAlchemy does: options from the environment are strings, and become what they must be.
                 engine = engine_from_config({"url": url, **options}, prefix="")
+            except ImportError as error:
+                raise drivers.not_installed(url, error) from None
             except (TypeError, ValueError) as error:
                 raise ConfigurationError(f"the engine options for {name} ({part}) are not accepted: {error}") from None
             drivers.improve(engine)

@@ -23,10 +23,12 @@ class Event:
 
     level: ClassVar[int] = logging.WARNING
     """What the logger ``rds_router`` is told it with."""
+    remedy: ClassVar[str] = ""
+    """What to do about it, where that does not depend on the case."""
 
     def __str__(self) -> str:
         values = " ".join(f"{item.name}={getattr(self, item.name)!r}" for item in fields(self))
-        return f"{type(self).__name__} {values}"
+        return f"{type(self).__name__} {values}{': ' if self.remedy else ''}{self.remedy}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +79,18 @@ class PrimaryIn(Event):
 
 @dataclass(frozen=True, slots=True)
 class WritableReplica(Event):
-    """A replica accepts writes of its own: set it read_only, or it may part from its primary."""
+    """A replica accepts writes of its own: whoever writes there parts it from its primary."""
+
+    remedy = "set read_only=1 there, or take it out of the configuration"
 
     server: str
 
 
 @dataclass(frozen=True, slots=True)
 class SameServer(Event):
-    """Two configured names lead to one server: take one of them out."""
+    """Two configured names lead to one server."""
+
+    remedy = "take one of them out of the configuration"
 
     servers: tuple[str, ...]
     identity: str
@@ -122,6 +128,14 @@ class StillBehind(Event):
     level = logging.DEBUG
     servers: tuple[str, ...]
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRetried(Event):
+    """A replica failed a read for a reason of its own; the read was run again elsewhere."""
+
+    server: str
+    error: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,10 @@ def test_a_missing_grant_is_told_once_also_after_an_outage() -> None:
 def test_a_writable_replica_is_told_once() -> None:
     writable = Report(Role.REPLICA, lag=0.1, is_writable=True, follows=True)
     assert told(("r1", writable), ("r1", writable)) == [
-        ["ReplicaIn server='r1' lag=0.1", "WritableReplica server='r1'"],
+        [
+            "ReplicaIn server='r1' lag=0.1",
+            "WritableReplica server='r1': set read_only=1 there, or take it out of the configuration",
+        ],
         [],
     ]
 
@@ -93,7 +96,10 @@ def test_a_writable_replica_is_told_once() -> None:
 def test_one_server_under_two_names_is_told_once() -> None:
     same = Report(Role.REPLICA, lag=0.1, identity="cafe")
     events = told(("r1", same), ("r2", same), ("r1", same))
-    assert events[1] == ["ReplicaIn server='r2' lag=0.1", "SameServer servers=('r1', 'r2') identity='cafe'"]
+    assert events[1] == [
+        "ReplicaIn server='r2' lag=0.1",
+        "SameServer servers=('r1', 'r2') identity='cafe': take one of them out of the configuration",
+    ]
     assert events[2] == []
 
 
