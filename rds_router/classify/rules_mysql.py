@@ -199,6 +199,9 @@ def variable(token: str, server_variables: frozenset[str]) -> Effect | None:
     return Kind.SESSION, f"variable @@{name} of the session"
 
 
+SEQUENCE_COLUMNS = frozenset({"nextval", "currval"})
+"""In MariaDB's Oracle mode, ``sequence.nextval``: https://mariadb.com/kb/en/sequence-overview/"""
+
 SERVER_TABLES = listed(
     "processlist profiling innodb_trx innodb_locks innodb_lock_waits innodb_metrics global_status session_status "
     "global_variables session_variables user_variables open_tables "
@@ -247,6 +250,8 @@ def mysql() -> Rules:
         server_variables=read_names("server_variables.txt")["mysql"],
         variable=variable,
         assigns=True,
+        # A server spoken to as mysql may be a MariaDB.
+        sequence_columns=SEQUENCE_COLUMNS,
         no_tables=frozenset({"dual"}),
     )
 
@@ -271,7 +276,6 @@ def mariadb() -> Rules:
         server_variables=read_names("server_variables.txt")["mariadb"],
         variable=variable,
         assigns=True,
-        # https://mariadb.com/kb/en/sequence-overview/: in Oracle mode, sequence.nextval
-        sequence_columns=frozenset({"nextval", "currval"}),
+        sequence_columns=SEQUENCE_COLUMNS,
         no_tables=frozenset({"dual"}),
     )

@@ -56,7 +56,8 @@ def _without_names(tokens: Sequence[str]) -> list[str]:
 
 def _plain(tokens: Sequence[str]) -> Statement:
     """SHOW GRANTS FOR somebody@somewhere: nothing in it can be an expression."""
-    if any(t in {"(", ":="} for t in tokens):
+    ends_in_a_call = [t.lower() for t in tokens[-3:]] == ["current_user", "(", ")"]
+    if ":=" in tokens or ("(" in tokens and not (ends_in_a_call and tokens.count("(") == 1)):
         return Statement(Kind.UNKNOWN, "SHOW GRANTS")
     return Statement(Kind.READ, "")
 

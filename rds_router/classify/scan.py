@@ -85,6 +85,8 @@ def scan(
                 if previous.lower() != "for":
                     clause = table
             elif code == _CLAUSE:
+                if clause is table:
+                    names.sure = False
                 if clause is not expression and previous.lower() != "for":
                     clause = query
             elif code == _ON:
