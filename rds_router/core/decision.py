@@ -19,6 +19,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
@@ -92,7 +93,7 @@ class Decision(NamedTuple):
         """``scope`` once the statement was sent to the target."""
         if self.is_replica:
             if scope is FRESH:
-                return Scope(pinned=self.target)
+                return _pinned_to(self.target)
             return scope if scope.pinned == self.target else replace(scope, pinned=self.target)
         if self.statement.is_read:
             # Back on a replica, the transaction's next read could see an older state than this one saw. A wish of the
@@ -120,6 +121,12 @@ class Decision(NamedTuple):
 
     def _words(self) -> Sequence[str]:
         return [_words(seen, why, self.now) for seen, why in self._findings()]
+
+
+@functools.lru_cache(maxsize=1024)
+def _pinned_to(name: str) -> Scope:
+    """What most transactions are after their first read: made once for each replica."""
+    return Scope(pinned=name)
 
 
 _SILENT = frozenset({Reason.NOT_A_READ, Reason.HELD, Reason.ASKED, Reason.NO_REPLICAS})
@@ -169,13 +176,20 @@ def decide(
     if not candidates:
         reason = reason or Reason.NO_REPLICA_ELIGIBLE
         return Decision(topology.writer, False, reason, statement, scope, topology, policy, now, exclude)
-    name = (candidates[0] if len(candidates) == 1 else pick(candidates, draw)).server.name
+    if len(candidates) == 1:
+        chosen = candidates[0]
+    else:
+        chosen = pick(candidates, draw, topology.eligible_weight if candidates is topology.eligible else None)
+    name = chosen.server.name
     return Decision(name, True, reason or Reason.READ, statement, scope, topology, policy, now, exclude)
 
 
-def pick(candidates: Sequence[Seen], draw: float) -> Seen:
-    """One of the candidates, each with the chance of its weight. ``draw`` is in [0, 1)."""
-    point = draw * sum(seen.server.weight for seen in candidates)
+def pick(candidates: Sequence[Seen], draw: float, weight: float | None = None) -> Seen:
+    """One of the candidates, each with the chance of its weight. ``draw`` is in [0, 1).
+
+    ``weight``: that of all together, if it is known already.
+    """
+    point = draw * (sum(seen.server.weight for seen in candidates) if weight is None else weight)
     for seen in candidates:
         point -= seen.server.weight
         if point < 0:

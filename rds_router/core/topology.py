@@ -109,6 +109,8 @@ class Topology:
     """Monotonic seconds of the last news."""
     eligible: tuple[Seen, ...] = ()
     """The replicas that may answer reads, in the order configured."""
+    eligible_weight: float = 0.0
+    """The weight of all of them."""
     fresh_until: float = float("inf")
     """Monotonic seconds: from then on some eligible replica's news is too old."""
     history: tuple[tuple[float, Position], ...] = ()
@@ -322,7 +324,8 @@ def _settle(topology: Topology, now: float) -> Topology:
         (seen.observation.at + topology.policy.max_age for seen in eligible if seen.observation),
         default=float("inf"),
     )
-    return replace(topology, servers=servers, eligible=eligible, fresh_until=fresh_until)
+    weight = sum(seen.server.weight for seen in eligible)
+    return replace(topology, servers=servers, eligible=eligible, eligible_weight=weight, fresh_until=fresh_until)
 
 
 def _objection(topology: Topology, seen: Seen, now: float) -> Objection | None:
