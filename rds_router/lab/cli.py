@@ -18,13 +18,13 @@ from rds_router.lab.server import Server
 def main() -> None:
     """The command line. Says which extra to install where click or rich is missing."""
     try:
-        command = _command()
+        command = command_group()
     except ImportError as error:
         raise SystemExit(f"the lab's command line needs {error.name}: pip install 'rds-router[lab]'") from error
     command()
 
 
-def _command() -> Any:
+def command_group() -> Any:
     """The click command group; click and rich are imported here, so that the library does not need them."""
     import click
     from rich.console import Console

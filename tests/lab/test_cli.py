@@ -26,10 +26,10 @@ def test_doctor_names_every_way_and_the_remedy(monkeypatch: pytest.MonkeyPatch) 
 
 def test_doctor_prints_a_table_and_json() -> None:
     """The table is for people, --json for programs; both name sqlite."""
-    table = CliRunner().invoke(cli._command(), ["doctor"])
+    table = CliRunner().invoke(cli.command_group(), ["doctor"])
     assert table.exit_code == 0
     assert "sqlite" in table.output
-    data = CliRunner().invoke(cli._command(), ["doctor", "--json"])
+    data = CliRunner().invoke(cli.command_group(), ["doctor", "--json"])
     assert {row["engine"] for row in json.loads(data.output)} >= {"mariadb", "mysql", "postgresql", "sqlite"}
 
 
@@ -55,7 +55,7 @@ def test_addresses_as_settings_of_an_application() -> None:
 )
 def test_wrong_arguments_are_refused(arguments: list[str], complaint: str) -> None:
     """A wrong argument ends in one sentence, not in a traceback."""
-    result = CliRunner().invoke(cli._command(), arguments)
+    result = CliRunner().invoke(cli.command_group(), arguments)
     assert result.exit_code != 0
     assert complaint in result.output
 
