@@ -1,0 +1,93 @@
+"""What the drivers are told for a probe, and what is asked of their connections."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url
+
+from rds_router import drivers
+
+
+@pytest.mark.parametrize(
+    ("url", "timeout", "told"),
+    [
+        (
+            "mysql+pymysql://app@127.0.0.1/blog",
+            0.5,
+            {"connect_timeout": 0.5, "read_timeout": 0.5, "write_timeout": 0.5},
+        ),
+        (
+            "mariadb+pymysql://app@127.0.0.1/blog",
+            2.0,
+            {"connect_timeout": 2.0, "read_timeout": 2.0, "write_timeout": 2.0},
+        ),
+        ("mysql+mysqldb://app@127.0.0.1/blog", 0.2, {"connect_timeout": 1, "read_timeout": 1, "write_timeout": 1}),
+        ("postgresql+psycopg://app@127.0.0.1/blog", 1.0, {"connect_timeout": 2}),
+        ("postgresql+psycopg2://app@127.0.0.1/blog", 5.4, {"connect_timeout": 5}),
+        ("sqlite:////tmp/a.db", 1.0, {"timeout": 1.0, "check_same_thread": False}),
+        ("oracle+oracledb://app@127.0.0.1/blog", 1.0, {}),
+    ],
+)
+def test_each_driver_is_told_the_time_limits_that_it_knows(url: str, timeout: float, told: dict[str, Any]) -> None:
+    """libpq takes no connect_timeout below 2 s, mysqlclient whole seconds only."""
+    assert drivers._time_limits(make_url(url), timeout) == told
+
+
+def test_the_users_connect_arguments_are_kept_but_for_the_time_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    class Refusing:
+        def __init__(self, *arguments: Any, **parameters: Any) -> None:
+            seen.update(parameters)
+            raise ConnectionRefusedError
+
+    monkeypatch.setattr(drivers, "_pymysql_connect", lambda: Refusing)
+    url = make_url("mysql+pymysql://app:geheim@127.0.0.1:3307/blog")
+    connect = drivers.connector(url, {"charset": "utf8mb4", "read_timeout": 30}, 0.5)
+    with pytest.raises(ConnectionRefusedError):
+        connect()
+    assert seen["charset"] == "utf8mb4"
+    assert (seen["user"], seen["password"], seen["port"], seen["database"]) == ("app", "geheim", 3307, "blog")
+    assert seen["read_timeout"] == 0.5
+
+
+def test_a_probes_connection_is_in_autocommit() -> None:
+    connection = drivers.connector(make_url("sqlite://"), {}, 1.0)()
+    assert connection.isolation_level is None
+    connection.close()
+
+
+def test_the_socket_is_found_by_each_drivers_way_of_telling() -> None:
+    ours, theirs = socket.socketpair()
+
+    class PyMySQL:
+        _sock: Any = ours
+
+    class Closed:
+        _sock = None
+
+    with ours, theirs:
+        assert drivers.socket_of(ours) == ours.fileno()
+        assert drivers.socket_of(PyMySQL()) == ours.fileno()
+        assert drivers.socket_of(Closed()) is None
+        assert drivers.socket_of(object()) is None
+
+
+def test_a_connection_that_is_told_no_positions_says_so() -> None:
+    """None: not known; empty: known that nothing was written."""
+
+    class Told:
+        rds_is_told = True
+        rds_position: str | None = "0-1-5"
+
+    told = Told()
+    assert drivers.told_position(told) == "0-1-5"
+    drivers.forget_position(told)
+    assert drivers.told_position(told) == ""
+    assert drivers.told_position(object()) is None
+    assert drivers.told_position(None) is None
+    drivers.forget_position(object())
+    drivers.track_positions(object(), None)
