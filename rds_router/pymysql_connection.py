@@ -42,10 +42,18 @@ def connection_class() -> type[Connection]:
             if isinstance(sslp, ssl.SSLContext):
                 return sslp
             key = repr(sorted(sslp.items()))
-            with lock:
+            found = contexts.get(key)
+            if found is not None:
+                return found
+            # A forked child may have inherited the lock held by nobody: then it builds its own all the same.
+            is_mine = lock.acquire(timeout=1.0)
+            try:
                 if key not in contexts:
                     contexts[key] = super()._create_ssl_ctx(sslp)
                 return contexts[key]
+            finally:
+                if is_mine:
+                    lock.release()
 
     return EngineConnection
 

@@ -103,6 +103,12 @@ class Classifier:
             self._epoch = object()
         return True
 
+    def forked(self) -> None:
+        """In a forked child: a lock that another thread held is nobody's, and would be waited for for ever."""
+        self._lock = threading.Lock()
+        self._by_text.forked()
+        self._by_key.forked()
+
     @property
     def learned(self) -> dict[Hashable, Statement]:
         """The refused shapes and their verdicts, oldest first (a copy)."""

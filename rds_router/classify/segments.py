@@ -75,6 +75,10 @@ class SegmentedCache(Generic[V]):
             self._kept.discard(key)
             self._probation.discard(key)
 
+    def forked(self) -> None:
+        """In a forked child: whoever held the lock does not live here. At worst a count is off by one entry."""
+        self._lock = threading.Lock()
+
     def __len__(self) -> int:
         return len(self._kept) + len(self._probation)
 
