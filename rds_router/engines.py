@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from sqlalchemy import engine_from_config, event
 from sqlalchemy.engine import URL, Engine
+from sqlalchemy.pool import Pool
 
 from rds_router import drivers
 from rds_router.core.policy import RoutingPolicy
@@ -20,7 +21,6 @@ from rds_router.errors import ConfigurationError
 from rds_router.servers import Target
 
 Part: TypeAlias = Literal["primary", "replica"]
-_PARTS: Final[tuple[Part, ...]] = ("primary", "replica")
 OnEngine: TypeAlias = Callable[[Engine, str, Part], None]
 
 
@@ -43,6 +43,7 @@ class Engines:
         self._options: dict[Part, Mapping[str, Any]] = {"primary": primary_options, "replica": replica_options}
         self._on_engine = on_engine
         self._engines: dict[tuple[str, Part], Engine] = {}
+        self._parents: list[Pool] = []
         self._lock = threading.Lock()
 
     def get(self, name: str, part: Part) -> Engine:
@@ -58,11 +59,10 @@ class Engines:
             engine.dispose()
 
     def renew(self, name: str) -> None:
-        """Let go of a server's idle connections: it was away, they lead nowhere."""
-        for part in _PARTS:
-            engine = self._engines.get((name, part))
-            if engine is not None:
-                engine.dispose()
+        """Let go of a replica's idle connections: it was away, they may lead nowhere."""
+        engine = self._engines.get((name, "replica"))
+        if engine is not None:
+            engine.dispose()
 
     def url(self, name: str) -> URL:
         """The way to a server, with the password in it."""
@@ -80,6 +80,8 @@ class Engines:
         """In a forked child: forget the parent's sockets without closing them (R13)."""
         self._lock = threading.Lock()
         for engine in self._engines.values():
+            # Kept, not only not closed: some drivers say goodbye to the server when a connection is collected.
+            self._parents.append(engine.pool)
             engine.dispose(close=False)
 
     def _make(self, name: str, part: Part) -> Engine:

@@ -231,6 +231,10 @@ class Monitor:
         for prober in self.probers:
             prober.forked()
 
+    def wake(self, name: str) -> None:
+        """Probe this server now; do not wait for it."""
+        self._wakes[name].set()
+
     def began(self, name: str) -> None:
         """A probe is about to be sent."""
         with self._turned:

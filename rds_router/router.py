@@ -28,12 +28,12 @@ from rds_router.core.policy import RoutingPolicy
 from rds_router.core.scope import FRESH, Scope
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
-from rds_router.core.topology import Topology, evolve
+from rds_router.core.topology import Seen, Topology, evolve
 from rds_router.dialects import dialect_for
 from rds_router.dialects.base import Dialect, Verdict
 from rds_router.engines import Engines, OnEngine
 from rds_router.errors import RouterClosed
-from rds_router.events import CaughtUp, Emitter, Healed, ReadOnPrimary, StillBehind, changes
+from rds_router.events import CaughtUp, Emitter, Healed, ReadOnPrimary, ReadRetried, StillBehind, changes
 from rds_router.monitor import Monitor, Prober, one_line
 from rds_router.routed_engine import RoutedEngine
 from rds_router.servers import ReplicaLike, targets
@@ -210,9 +210,20 @@ class Router:
         finally:
             _captured.reset(mark)
 
-    def is_refusal(self, error: BaseException) -> bool:
-        """True if a driver's error says that the server does not accept writes."""
-        return self._dialect.verdict_of_error(error) is Verdict.READ_ONLY
+    def verdict_of(self, error: BaseException) -> Verdict:
+        """What a driver's error means."""
+        return self._dialect.verdict_of_error(error)
+
+    def lost(self, server: str, error: BaseException) -> None:
+        """A replica failed a read: it gets no more until a probe finds it well (R10)."""
+        text = one_line(error, self._engines.url(server))
+        self.events.emit(ReadRetried(server, text))
+        self._observe(Observation(server, self.clock(), error=text), self._dialect)
+        self._monitor.wake(server)
+
+    def replica_engine(self, server: str) -> Engine:
+        """The engine of a server in a replica's part."""
+        return self._engines.get(server, "replica")
 
     def healed(self, clause: Executable, server: str, error: BaseException) -> None:
         """A replica refused ``clause`` as a write: remember its shape, and say so (R9)."""
@@ -272,6 +283,10 @@ class Router:
         if new.writer != old.writer:
             self._engines.retire(old.writer, "primary")
             self._engines.retire(new.writer, "replica")
+        for seen in new.servers:
+            if _is_back(old, seen):
+                # What is idle in its pools leads to a process that is gone.
+                self._engines.renew(seen.server.name)
         if new.eligible:
             self._is_out = False
         for event in changes(old, new):
@@ -289,8 +304,16 @@ class Router:
         """In a forked child: no thread runs, no lock is held by a living one, sockets are the parent's (R13)."""
         self._lock = threading.Lock()
         self._is_awake = not self.has_replicas
+        self._classifier.forked()
         self._engines.forked()
         self._monitor.forked()
+
+
+def _is_back(old: Topology, seen: Seen) -> bool:
+    if seen.observation is None or seen.observation.report is None:
+        return False
+    before = next((each.observation for each in old.servers if each.server.name == seen.server.name), None)
+    return before is not None and before.report is None
 
 
 _MAX_IN_VAIN: Final = 1024

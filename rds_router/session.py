@@ -3,7 +3,7 @@
 1. ``get_bind`` is where SQLAlchemy asks; it answers with the engine that the router decided on.
 2. The scope is what this session has done: it begins anew when the root transaction ends, whoever ended it.
 3. ``execute`` and its siblings are overridden for what ``get_bind`` cannot see: options given with the call, the
-   statement around a nested load, and a replica that refuses a write (R9).
+   statement around a nested load, and a replica that refuses a write (R9) or is gone (R10).
 4. Binds of any kind that the user chose himself are honoured (R7); without replicas nothing here does anything (R8).
 """
 
@@ -27,10 +27,12 @@ from rds_router.core.scope import FRESH, Hold, Route, Scope
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
 from rds_router.core.topology import Topology
+from rds_router.dialects.base import Verdict
 from rds_router.router import Router
 
 _T = TypeVar("_T")
 _NONE: Final[Mapping[str, Any]] = {}
+_SERVERS_FAULT: Final = (Verdict.GONE, Verdict.TOO_MANY, Verdict.LOGIN)
 _HELD: Final = Statement(Kind.WRITE, "in a transaction that writes")
 
 
@@ -194,13 +196,14 @@ class RoutingSession(Session):
         self._answering = None
         is_change = getattr(statement, "is_dml", False)
         self._changing += is_change
+        attempts: list[str] = []
         try:
-            return run(statement, params, **options)
-        except DBAPIError as error:
-            if not self._is_healable(error):
-                raise
-            self._heal(statement, error)
-            return run(statement, params, **options)
+            while True:
+                try:
+                    return run(statement, params, **options)
+                except DBAPIError as error:
+                    if not self._may_run_again(statement, error, attempts):
+                        raise
         finally:
             self._changing -= is_change
             self._statement, self._call_wish = outer
@@ -302,17 +305,39 @@ class RoutingSession(Session):
             self._scope = replace(self._scope, wish=outer[0], max_staleness=outer[1])
             self._pin = None
 
-    def _is_healable(self, error: DBAPIError) -> bool:
-        """R9: the replica itself refused the statement as a write, and this transaction has written nothing."""
-        if self._router is None or self._answering is None or self._scope.wrote or error.orig is None:
+    def _may_run_again(self, statement: Any, error: DBAPIError, attempts: list[str]) -> bool:
+        """A replica failed the statement, nothing of it was delivered, and this transaction has written nothing."""
+        router, server = self._router, self._answering
+        if router is None or server is None or self._scope.wrote or error.orig is None or server in attempts:
             return False
-        return self._router.is_refusal(error.orig)
+        attempts.append(server)
+        verdict = router.verdict_of(error.orig)
+        if verdict is Verdict.READ_ONLY:
+            # R9: it was a write after all. On the primary this time, as its shape from now on.
+            router.healed(statement, server, error.orig)
+            self._hold(Hold.WROTE, wrote=True)
+            return True
+        if verdict in _SERVERS_FAULT or error.connection_invalidated:
+            # R10: on another replica, or on the primary if there is none.
+            router.lost(server, error.orig)
+            self._take_out(router.replica_engine(server))
+            self._scope = replace(self._scope, pinned=None)
+            self._pin = None
+            return True
+        return False
 
-    def _heal(self, statement: Any, error: DBAPIError) -> None:
-        assert self._router is not None
-        assert self._answering is not None
-        self._router.healed(statement, self._answering, error.orig or error)
-        self._hold(Hold.WROTE, wrote=True)
+    def _take_out(self, engine: Engine) -> None:
+        """A connection that broke inside a SessionTransaction stays in it and makes commit() raise."""
+        transaction = self.get_transaction()
+        joined = transaction._connections if transaction is not None else {}
+        if engine in joined:
+            connection, begun = joined[engine][:2]
+            del joined[engine]
+            joined.pop(connection, None)
+            with suppress(Exception):  # it is broken, in whichever way
+                connection.invalidate()
+                begun.close()
+                connection.close()
 
     def _end_scope(self, router: Router) -> None:
         scope = self._scope
