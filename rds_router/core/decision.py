@@ -112,8 +112,10 @@ class Decision(NamedTuple):
         return f"{self.target} ({kind}{'; ' + others if others else ''})"
 
     def _findings(self) -> Sequence[_Finding]:
+        # Another zone is no objection to anyone if the target is in one too, or no replica at all.
+        is_near = self.is_replica and self.topology[self.target].objection is not Objection.OTHER_ZONE
         found = (
-            (seen, _objection_to(seen, self.scope, self.policy, self.now, self.exclude))
+            (seen, _objection_to(seen, self.scope, self.policy, self.now, self.exclude, anywhere=not is_near))
             for seen in self.topology.replicas
             if seen.server.name != self.target
         )
