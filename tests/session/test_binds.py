@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import create_engine, event, insert, select, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from sqlalchemy.pool import NullPool
 
 from rds_router import RoutingSession
 from tests.session.conftest import MakeStage
@@ -35,7 +36,8 @@ class Note(OtherBase):
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[Engine]:
     """Another database, with the notes and with users of its own."""
-    engine = create_engine(f"sqlite:///{tmp_path / 'elsewhere.sqlite'}")
+    # No pool: the session that holds a connection of it is closed after this fixture.
+    engine = create_engine(f"sqlite:///{tmp_path / 'elsewhere.sqlite'}", poolclass=NullPool)
     OtherBase.metadata.create_all(engine)
     User.metadata.create_all(engine)
     with engine.begin() as connection:

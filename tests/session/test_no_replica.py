@@ -178,10 +178,12 @@ def test_r8_call_for_call(urls: Callable[[str], str], name: str) -> None:
     plain, routed = Record(), Record()
     engine = create_engine(urls("plain"))
     record(engine, plain)
-    expected = trace(Session(engine), script, plain)
+    with Session(engine) as session:
+        expected = trace(session, script, plain)
     engine.dispose()
-    with Router(urls("routed"), on_engine=lambda made, server, part: record(made, routed)) as router:
-        found = trace(RoutingSession(router=router), script, routed)
+    router = Router(urls("routed"), on_engine=lambda made, server, part: record(made, routed))
+    with router, RoutingSession(router=router) as session:
+        found = trace(session, script, routed)
         assert not router._monitor.is_running
     assert [each.replace("/routed/", "/plain/") for each in found] == expected
     assert len(plain.statements) >= 8
