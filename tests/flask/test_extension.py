@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from flask_sqlalchemy.session import Session as BindKeySession
 from sqlalchemy import String, insert, select, text
 from sqlalchemy import inspect as inspect_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.pool import NullPool
 
 from rds_router import ConfigurationError, RoutingSession
 from rds_router.flask import FlaskRoutingSession, SQLAlchemy, primary_only
@@ -278,15 +280,16 @@ def test_an_app_that_is_forgotten_takes_its_router_along(paths: list[Path]) -> N
         app = Flask("site")
         app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{paths[0]}"
         app.config["SQLALCHEMY_REPLICA_URIS"] = f"sqlite:///{paths[1]}"
-        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"poolclass": __import__("sqlalchemy").pool.NullPool}
+        app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"poolclass": NullPool}
         db.init_app(app)
         with app.app_context():
             db.router.refresh()
             db.session.scalar(A_READ)
             return weakref.ref(app), weakref.ref(db.router)
 
+    before = set(threading.enumerate())
     app, router = run_once()
-    threads = [thread for thread in __import__("threading").enumerate() if thread.name.startswith("rds-router")]
+    threads = set(threading.enumerate()) - before
     gc.collect()  # the application, and with it the extension's hold on its router
     gc.collect()  # the router
     assert app() is None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from sqlalchemy.engine import Engine
 
 from rds_router.lab import Cluster
 from tests.session.models import Base, seed
-from tests.session.stage import Stage, copy_files, make_files
+from tests.session.stage import Stage, copy_files, make_files, set_caught_up_at
 
 MakeStage = Callable[..., Stage]
 """``(replicas=2, policy={...}, engine_options=..., ...)`` -> a Stage, closed after the test."""
@@ -46,7 +48,10 @@ def reseed(cluster: Cluster, primary: Engine) -> None:
 @pytest.fixture
 def sqlite_urls(sqlite_template: list[str], tmp_path: Any) -> list[str]:
     """Files of the test's own: a primary and two replicas."""
-    return copy_files(sqlite_template, tmp_path)
+    urls = copy_files(sqlite_template, tmp_path)
+    for url in urls[1:]:
+        set_caught_up_at(Path(url.removeprefix("sqlite:///")), time.time())
+    return urls
 
 
 @pytest.fixture
