@@ -102,7 +102,7 @@ def split(sql: str, lexis: Lexis) -> list[str]:
         position = match.end()
         if token == ";":
             if holds_something:
-                pieces.append(sql[start : match.start()].strip())
+                pieces.append(sql[start : match.start()].strip(_WHITE_SPACE))
             start, holds_something = position, False
         elif token.startswith("/*"):
             if lexis.nested_comments:
@@ -115,7 +115,7 @@ def split(sql: str, lexis: Lexis) -> list[str]:
         elif not token.startswith("--") and not (lexis.hash_comments and token[0] == "#"):
             holds_something = True
     if holds_something:
-        pieces.append(sql[start:].strip())
+        pieces.append(sql[start:].strip(_WHITE_SPACE))
     return pieces
 
 
@@ -200,6 +200,7 @@ _OPENS_QUOTE = re.compile(r"""['"`\[]|[eE]'|[uU]&\"""")
 
 # White space is what the servers take for it: none of Unicode's, which they read as letters of a name.
 # U+212A (the Kelvin sign) is left out of the letters: Python lower-cases it to "k".
+_WHITE_SPACE = " \t\n\r\f\v"
 _SPACE = r" \t\n\r\f\v"
 _LETTER = r"A-Za-z_\x80-\u2129\u212b-\ud7ff\ue000-\U0010ffff"
 _BLOCK = r"/\*(?:[^*]*\*+(?:[^/*][^*]*\*+)*/|[\s\S]*)"
