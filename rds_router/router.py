@@ -22,7 +22,7 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql.base import Executable
 
 from rds_router.classify.cache import Classifier
-from rds_router.core.decision import Decision, Reason, decide
+from rds_router.core.decision import Decision, Reason, decide, first_read
 from rds_router.core.observation import Observation
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.scope import FRESH, Scope
@@ -158,6 +158,12 @@ class Router:
         if captured is not None:
             captured.append(Routed(clause, decision))
         return decision
+
+    def first_read(self) -> str | None:
+        """The replica for a plain read of a session that has done nothing, or None: then ask :meth:`route`."""
+        if not self._is_awake or _captured.get() is not None:
+            return None
+        return first_read(self._topology, now=self.clock(), draw=self._random())
 
     def noted(self, statement: Statement, scope: Scope, clause: Any) -> None:
         """A statement follows an earlier decision of its transaction: only who captures wants to know."""

@@ -22,7 +22,7 @@ from sqlalchemy.orm import scoped_session as _scoped_session
 
 from rds_router import causality, drivers
 from rds_router.classify.hints import ROUTE_OPTION, STALENESS_OPTION, max_staleness_from, route_from
-from rds_router.core.decision import Reason
+from rds_router.core.decision import Reason, pinned_to
 from rds_router.core.scope import FRESH, Hold, Route, Scope
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
@@ -246,6 +246,13 @@ class RoutingSession(Session):
             return pin[1]
         if self.twophase:
             return self._on_primary(router, Hold.TWO_PHASE, clause)
+        if scope is FRESH and statement.kind is Kind.READ:
+            topology = router.topology
+            name = router.first_read()
+            if name is not None:
+                engine = router.replica_engine(name)
+                self._answering, self._scope, self._pin = name, pinned_to(name), (topology, engine)
+                return engine
         if scope.token is not None and _is_reload(clause):
             scope = _reloading(scope, router)
         return self._decided(router, statement, scope, clause)

@@ -93,7 +93,7 @@ class Decision(NamedTuple):
         """``scope`` once the statement was sent to the target."""
         if self.is_replica:
             if scope is FRESH:
-                return _pinned_to(self.target)
+                return pinned_to(self.target)
             return scope if scope.pinned == self.target else replace(scope, pinned=self.target)
         if self.statement.is_read:
             # Back on a replica, the transaction's next read could see an older state than this one saw. A wish of the
@@ -126,7 +126,7 @@ class Decision(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1024)
-def _pinned_to(name: str) -> Scope:
+def pinned_to(name: str) -> Scope:
     """What most transactions are after their first read: made once for each replica."""
     return Scope(pinned=name)
 
@@ -184,6 +184,19 @@ def decide(
         chosen = pick(candidates, draw, topology.eligible_weight if candidates is topology.eligible else None)
     name = chosen.server.name
     return Decision(name, True, reason or Reason.READ, statement, scope, topology, policy, now, exclude)
+
+
+def first_read(topology: Topology, *, now: float, draw: float) -> str | None:
+    """``decide()`` for a plain read of a session that has done nothing: the replica's name.
+
+    None if the answer takes more than a look at the snapshot. Most transactions begin with this question, and nobody
+    asks why.
+    """
+    eligible = topology.eligible
+    if not eligible or now > topology.fresh_until:
+        return None
+    chosen = eligible[0] if len(eligible) == 1 else pick(eligible, draw, topology.eligible_weight)
+    return chosen.server.name
 
 
 def pick(candidates: Sequence[Seen], draw: float, weight: float | None = None) -> Seen:

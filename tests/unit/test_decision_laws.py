@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rds_router.core.decision import Decision, Reason, _unobjectionable, decide, pick
+from rds_router.core.decision import Decision, Reason, _unobjectionable, decide, first_read, pick
 from rds_router.core.scope import FRESH, Scope
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.topology import Objection, Seen, Server, Topology
@@ -126,6 +126,17 @@ def test_the_prepared_tuple_is_what_a_look_at_each_replica_gives(world: World) -
     looked_at = _unobjectionable(topology, FRESH, topology.policy, now, frozenset())
     if prepared or not topology.policy.zone:
         assert prepared == looked_at
+
+
+@given(core.topologies(), core.draws)
+def test_the_first_read_of_a_session_goes_where_decide_sends_it(world: World, draw: float) -> None:
+    """The shortest cut: a name, or no answer at all."""
+    topology, now = world
+    name = first_read(topology, now=now, draw=draw)
+    decision = decided(READ, FRESH, world, draw)
+    if name is not None:
+        assert decision is not None
+        assert (decision.target, decision.is_replica, decision.reason) == (name, True, Reason.READ)
 
 
 @given(core.modest_scopes, core.healthy_worlds(), core.exclusions)
