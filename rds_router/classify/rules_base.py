@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 
 from rds_router.classify.lexer import Lexis
@@ -78,7 +78,9 @@ class Rules:
     builtin_schema: str = ""
     """Functions qualified by this schema are the built-in ones."""
     sequence_columns: frozenset[str] = frozenset()
-    """Names that, behind a dot, move a sequence (MariaDB in Oracle mode)."""
+    """Columns that are none but move a sequence (MariaDB in Oracle mode)."""
+    behind_dot: Mapping[str, Effect] = field(default_factory=dict)
+    """Names that act behind a dot without parentheses: ``(x).f`` calls f(x) in PostgreSQL."""
     no_tables: frozenset[str] = frozenset()
     """Names in FROM that are no tables: dual."""
     explains_dml: bool = False

@@ -201,6 +201,9 @@ def variable(token: str, server_variables: frozenset[str]) -> Effect | None:
 
 SEQUENCE_COLUMNS = frozenset({"nextval", "currval"})
 """In MariaDB's Oracle mode, ``sequence.nextval``: https://mariadb.com/kb/en/sequence-overview/"""
+BEHIND_DOT: Mapping[str, Effect] = MappingProxyType(
+    {name: (Kind.WRITE, f"{name} of a sequence") for name in SEQUENCE_COLUMNS}
+)
 
 SERVER_TABLES = listed(
     "processlist profiling innodb_trx innodb_locks innodb_lock_waits innodb_metrics global_status session_status "
@@ -252,6 +255,7 @@ def mysql() -> Rules:
         assigns=True,
         # A server spoken to as mysql may be a MariaDB.
         sequence_columns=SEQUENCE_COLUMNS,
+        behind_dot=BEHIND_DOT,
         no_tables=frozenset({"dual"}),
     )
 
@@ -277,5 +281,6 @@ def mariadb() -> Rules:
         variable=variable,
         assigns=True,
         sequence_columns=SEQUENCE_COLUMNS,
+        behind_dot=BEHIND_DOT,
         no_tables=frozenset({"dual"}),
     )

@@ -5,7 +5,7 @@ compute, volatile ones may do anything. Names are then taken out (they answer ab
 or this transaction) and let in (they differ from call to call, but wherever they are called).
 
 What text cannot show, and a read-only connection must catch: operators, casts and views over functions of the
-user's own, overloads of built-in names, and ``row.function`` written like a column.
+user's own, overloads of built-in names, and a user's function written like a column, ``(x).f``.
 """
 
 from __future__ import annotations
@@ -260,6 +260,9 @@ def postgresql() -> Rules:
         relation=relation,
         server_variables=read_names("server_variables.txt")["postgresql"],
         any_word_labels=True,
+        # https://www.postgresql.org/docs/current/rowtypes.html#ROWTYPES-USAGE: (x).f is f(x), whatever x is.
+        # A column of such a name goes to the primary, too: one cannot be told from the other.
+        behind_dot=MappingProxyType(table),
         builtin_schema="pg_catalog",
         explains_dml=True,
     )

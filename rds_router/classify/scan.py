@@ -48,7 +48,7 @@ def scan(
         READ with the tables it names (None when not sure), or the first thing found that is not a read.
     """
     expression, query, table, alias, done, condition, in_with = Clause
-    words = rules.words
+    words, behind_dot = rules.words, rules.behind_dot
     stack: list[Clause] = []
     names = _Names()
     alias_at = -1
@@ -62,8 +62,8 @@ def scan(
             code = words.get(low)
             if code is None or previous == "." or (previous in _AS and _is_label(tokens, i, start, clause, rules)):
                 if previous == ".":
-                    if low in rules.sequence_columns:
-                        effect = Kind.WRITE, f"{low} of a sequence"
+                    if low in behind_dot or low.startswith('u&"'):
+                        effect = _behind_dot(tokens, i, low, rules, pure_functions, clause)
                 elif clause is table:
                     effect = _table(tokens, i, rules, names, in_with in stack)
                     clause = alias
@@ -110,16 +110,18 @@ def scan(
             if clause is alias or clause is done or clause is condition:
                 clause = table
         elif first in _NAME_QUOTES and len(token) > 1:
-            if previous != ".":
-                if clause is table:
-                    effect = _table(tokens, i, rules, names, in_with in stack)
-                    clause = alias
-                elif clause is alias:
-                    clause = done
-                    if _may_precede_alias(previous, rules):
-                        alias_at = i
-                elif clause is in_with:
-                    names.define(tokens, i, unquoted(token).lower(), nested=bool(stack))
+            if previous == ".":
+                if rules.any_word_labels and unquoted(token) in behind_dot:
+                    effect = _behind_dot(tokens, i, unquoted(token), rules, pure_functions, clause)
+            elif clause is table:
+                effect = _table(tokens, i, rules, names, in_with in stack)
+                clause = alias
+            elif clause is alias:
+                clause = done
+                if _may_precede_alias(previous, rules):
+                    alias_at = i
+            elif clause is in_with:
+                names.define(tokens, i, unquoted(token).lower(), nested=bool(stack))
         elif first not in _HARMLESS:
             effect = _odd(tokens, i, rules)
             if first == "{":
@@ -194,6 +196,19 @@ def _table(tokens: Sequence[str], i: int, rules: Rules, names: _Names, in_cte: b
         if tokens[i][0] in "uU" and "&" in tokens[i]:
             names.sure = False
     return rules.relation(tuple(parts))
+
+
+def _behind_dot(
+    tokens: Sequence[str], i: int, name: str, rules: Rules, pure_functions: Collection[str], clause: Clause
+) -> Effect | None:
+    """Judge a name behind a dot that may be a call without parentheses: neither a table's nor a call with them."""
+    if i + 1 < len(tokens) and tokens[i + 1] == "(":
+        return None
+    if clause is Clause.ALIAS and (i < 2 or tokens[i - 2] not in _ENDS_OF_EXPRESSIONS):
+        return None
+    if name in pure_functions:
+        return None
+    return rules.behind_dot.get(name, (Kind.UNKNOWN, "an escaped name behind a dot"))
 
 
 def _call(
@@ -355,6 +370,7 @@ _NO_CALL = _NO_WORD - _NAME_QUOTES - {":"}
 _HARMLESS = frozenset("'.+-*/<>=!%^&|~?")
 _OPERANDS = frozenset("'\"`[])?:$@") | _DIGITS
 _BEGINNINGS = frozenset({"", "("})
+_ENDS_OF_EXPRESSIONS = frozenset({")", "]"})
 _BEFORE_TABLES = frozenset({"lateral", "only"})
 _BEHIND_WITH = listed("rollup ties ordinality time query unique wrapper conditional unconditional array local cascaded")
 _AS = frozenset({"AS", "as", "As", "aS"})
