@@ -285,7 +285,12 @@ def _word(
             return (Kind.WRITE, f"{low.upper()} VALUE FOR"), clause
         return None, _as_name(tokens, i, rules, clause, names)
     if code == Word.DML:
-        if _begins_statement(before, following, rules):
+        if clause is Clause.WITH:
+            # Here the word before may be any name (SEARCH ... SET x DELETE), so what follows decides.
+            begins = following not in {"as", "("}
+        else:
+            begins = _begins_statement(before, following, rules)
+        if begins:
             return (Kind.WRITE, low.upper()), clause
         return None, _as_name(tokens, i, rules, clause, names)
     if code == Word.CALL_OR_DML:
