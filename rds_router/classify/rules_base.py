@@ -147,6 +147,6 @@ COMMON_WORDS: Mapping[str, Word] = {
 COMMON_REFUSED: Mapping[str, Effect] = {"into": (Kind.WRITE, "INTO")}
 COMMON_NOT_FUNCTIONS = listed(
     "select from where and or not in is like between case when then else exists all any some distinct on using "
-    "as by having union intersect except join cross limit offset interval values lateral with"
+    "as by having union intersect except join limit offset interval values with"
 ) - {"with"}
 """``WITH (`` is left out on purpose: a table hint of another engine, which may lock."""

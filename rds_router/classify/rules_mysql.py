@@ -88,12 +88,12 @@ NOT_FUNCTIONS = union(
     COMMON_NOT_FUNCTIONS,
     listed(
         # reserved words
-        "xor div mod rlike regexp binary row match distinctrow index key partition group lateral straight_join "
-        "high_priority sql_small_result sql_big_result rollup cube returning "
+        "xor div mod rlike regexp binary row match distinctrow index key partition group straight_join high_priority "
+        "sql_small_result sql_big_result returning "
         # types, as in CAST(x AS DECIMAL(10, 2)) or JSON_TABLE's columns
         "char character varchar varbinary nchar nvarchar decimal dec numeric fixed float float4 float8 double "
         "real bit tinyint smallint mediumint int integer bigint datetime enum varcharacter tinytext mediumtext "
-        "longtext blob text unsigned signed vector inet4 inet6"
+        "longtext blob text unsigned signed"
     ),
 )
 NOT_FUNCTIONS_AFTER: Mapping[str, frozenset[str]] = MappingProxyType(
@@ -109,7 +109,7 @@ NOT_FUNCTIONS_AFTER: Mapping[str, frozenset[str]] = MappingProxyType(
         "system": frozenset({"tablesample"}),
     }
 )
-NOT_FUNCTIONS_BEHIND_OPERAND = frozenset({"over", "against", "columns", "escape", "filter"})
+NOT_FUNCTIONS_BEHIND_OPERAND = frozenset({"over", "against", "columns", "escape", "filter", "vector"})
 
 EFFECTS: Mapping[str, Effect] = MappingProxyType(
     {
@@ -244,7 +244,8 @@ def mysql() -> Rules:
         words=WORDS,
         refused=REFUSED,
         not_functions=NOT_FUNCTIONS,
-        not_functions_after=NOT_FUNCTIONS_AFTER,
+        # MySQL 8.0 has no SQL_CACHE any more, so there it may name a function.
+        not_functions_after={word: after for word, after in NOT_FUNCTIONS_AFTER.items() if word != "sql_cache"},
         not_functions_behind_operand=NOT_FUNCTIONS_BEHIND_OPERAND,
         effects=EFFECTS,
         pure=names["native"] - EFFECTS.keys(),

@@ -66,13 +66,14 @@ WORDS: Mapping[str, Word] = MappingProxyType(
 )
 
 NOT_FUNCTIONS = union(
-    COMMON_NOT_FUNCTIONS,
+    # These may name a function: f(1) where an expression begins.
+    COMMON_NOT_FUNCTIONS - {"by", "is", "join"},
     listed(
         # reserved words, and words that may not name a function
-        "symmetric asymmetric ilike similar isnull notnull overlaps array variadic returning only group rollup cube "
-        "row both leading trailing placing do xmlnamespaces to "
+        "symmetric asymmetric overlaps array variadic returning only group row both leading trailing placing do "
+        "xmlnamespaces to "
         # types, as in numeric(10, 2), varchar(20), timestamp(3)
-        "bit char character varchar nchar varying numeric decimal dec float int integer smallint bigint real time "
+        "bit char character varchar nchar numeric decimal dec float int integer smallint bigint real time "
         "timestamp timestamptz timetz bpchar varbit precision setof"
     ),
 )
@@ -86,6 +87,9 @@ NOT_FUNCTIONS_AFTER: Mapping[str, frozenset[str]] = MappingProxyType(
         "bernoulli": frozenset({"tablesample"}),
         "system": frozenset({"tablesample"}),
         "keys": frozenset({"unique"}),
+        "by": frozenset({"group", "order", "partition"}),
+        "join": frozenset({"left", "right", "inner", "outer", "full", "cross", "natural"}),
+        "varying": frozenset({"character", "char", "nchar", "bit"}),
         # INTERVAL ... MINUTE TO SECOND (3)
         "second": frozenset({"to"}),
     }
@@ -104,6 +108,8 @@ NOT_FUNCTIONS_BEHIND_OPERAND = frozenset(
         "range",
         "groups",
         "second",
+        "ilike",
+        "join",
     }
 )
 

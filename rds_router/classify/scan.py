@@ -243,8 +243,14 @@ def _call(
             return None
         if name in rules.not_functions_after and before.lower() in rules.not_functions_after[name]:
             return None
-        if name in rules.not_functions_behind_operand and _is_operand(before, rules):
+        if name in rules.not_functions_behind_operand and _is_behind_operand(tokens, at, start, rules):
             return None
+        if name == "lateral" and clause is Clause.TABLE:
+            return None
+        if name in _GROUPINGS and _is_in_group_by(tokens, at, start):
+            return None
+        if name in _TABLE_FUNCTIONS and clause is not Clause.ALIAS and name not in pure_functions:
+            return Kind.UNKNOWN, f"function {name}() outside of FROM"
     return effect_of_function(name, rules, pure_functions, quoted=quoted)
 
 
@@ -285,12 +291,9 @@ def _word(
             return (Kind.WRITE, f"{low.upper()} VALUE FOR"), clause
         return None, _as_name(tokens, i, rules, clause, names)
     if code == Word.DML:
-        if clause is Clause.WITH:
-            # Here the word before may be any name (SEARCH ... SET x DELETE), so what follows decides.
-            begins = following not in {"as", "("}
-        else:
-            begins = _begins_statement(before, following, rules)
-        if begins:
+        # In WITH the word before may be any name (SEARCH ... SET x DELETE), so what follows decides.
+        defines = clause is Clause.WITH and following in {"as", "("}
+        if not defines and (clause is Clause.WITH or _begins_statement(before, following, rules)):
             return (Kind.WRITE, low.upper()), clause
         return None, _as_name(tokens, i, rules, clause, names)
     if code == Word.CALL_OR_DML:
@@ -358,6 +361,28 @@ def _may_precede_alias(token: str, rules: Rules) -> bool:
     return token in _AS or token in {")", "*"} or _is_operand(token, rules)
 
 
+def _is_behind_operand(tokens: Sequence[str], at: int, start: int, rules: Rules) -> bool:
+    """Tell whether an expression or a table ends before ``at``, or before a NOT there: x ILIKE, x NOT ILIKE."""
+    last = at - 2 if at > start and tokens[at - 1].lower() == "not" else at - 1
+    if last < start:
+        return False
+    if _is_operand(tokens[last], rules) or tokens[last].lower() in _ENDING_WORDS:
+        return True
+    return last > start and tokens[last - 1] == "."
+
+
+def _is_in_group_by(tokens: Sequence[str], at: int, start: int) -> bool:
+    """Tell GROUP BY a, CUBE (b) from a function of that name. Looks back so far only that all stays linear."""
+    before = tokens[at - 1].lower() if at > start else ""
+    if before not in _BEFORE_GROUPINGS:
+        return False
+    for token in reversed(tokens[max(start, at - _FURTHEST_GROUP) : at]):
+        low = token.lower()
+        if low == "group" or low in _NOT_IN_GROUP_BY:
+            return low == "group"
+    return False
+
+
 def _is_operand(token: str, rules: Rules) -> bool:
     if not token:
         return False
@@ -376,6 +401,12 @@ _HARMLESS = frozenset("'.+-*/<>=!%^&|~?")
 _OPERANDS = frozenset("'\"`[])?:$@") | _DIGITS
 _BEGINNINGS = frozenset({"", "("})
 _ENDS_OF_EXPRESSIONS = frozenset({")", "]"})
+_ENDING_WORDS = listed("end null true false user isnull notnull")
+_GROUPINGS = frozenset({"rollup", "cube"})
+_BEFORE_GROUPINGS = listed("by all distinct , (")
+_NOT_IN_GROUP_BY = listed("select from where having order window")
+_FURTHEST_GROUP = 100
+_TABLE_FUNCTIONS = frozenset({"json_table", "xmltable"})
 _BEFORE_TABLES = frozenset({"lateral", "only"})
 _BEHIND_WITH = listed("rollup ties ordinality time query unique wrapper conditional unconditional array local cascaded")
 _AS = frozenset({"AS", "as", "As", "aS"})
