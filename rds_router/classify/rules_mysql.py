@@ -209,8 +209,18 @@ SERVER_TABLES = listed(
     "processlist profiling innodb_trx innodb_locks innodb_lock_waits innodb_metrics global_status session_status "
     "global_variables session_variables user_variables open_tables "
     "user_statistics client_statistics table_statistics index_statistics query_response_time "
-    "replica_host_status wsrep_membership wsrep_status thread_pool_stats optimizer_trace"
+    "replica_host_status wsrep_membership wsrep_status optimizer_trace system_variables metadata_lock_info "
+    "slave_status innodb_mutexes innodb_session_temp_tablespaces innodb_cached_indexes"
 )
+SERVER_TABLE_BEGINNINGS = (
+    "innodb_buffer",
+    "innodb_cmp",
+    "innodb_temp",
+    "innodb_tablespaces_s",
+    "thread_pool_",
+    "tp_thread_",
+)
+"""How the names of more such tables in information_schema begin. ``SYSTEM_VARIABLES`` shows the session's values."""
 
 
 def relation(parts: tuple[str, ...]) -> Effect | None:
@@ -220,10 +230,7 @@ def relation(parts: tuple[str, ...]) -> Effect | None:
     schema, table = parts[-2], parts[-1]
     if schema in {"performance_schema", "sys"}:
         return Kind.SESSION, f"{schema}: {THIS_SERVER}"
-    if schema == "information_schema" and (
-        table in SERVER_TABLES
-        or table.startswith(("innodb_buffer", "innodb_cmp", "innodb_temp", "innodb_tablespaces_s"))
-    ):
+    if schema == "information_schema" and (table in SERVER_TABLES or table.startswith(SERVER_TABLE_BEGINNINGS)):
         return Kind.SESSION, f"information_schema.{table}: {THIS_SERVER}"
     if schema == "mysql" and table in {"gtid_executed", "gtid_slave_pos", "general_log", "slow_log"} | {
         "slave_master_info",

@@ -221,6 +221,7 @@ BOUND_SETTINGS = listed(
 SERVER_RELATIONS = listed(
     "pg_locks pg_cursors pg_prepared_statements pg_prepared_xacts pg_replication_slots pg_replication_origin_status "
     "pg_settings pg_file_settings pg_hba_file_rules pg_ident_file_mappings pg_shmem_allocations "
+    "pg_shmem_allocations_numa "
     "pg_backend_memory_contexts pg_config pg_wait_events pg_aios pg_dsm_registry_allocations"
 )
 
@@ -230,6 +231,9 @@ def relation(parts: tuple[str, ...]) -> Effect | None:
     table = parts[-1]
     if len(parts) > 1 and parts[-2].startswith("pg_temp"):
         return Kind.SESSION, "temporary table"
+    # An extension's views, which may be in any schema.
+    if table.startswith("pg_buffercache"):
+        return Kind.SESSION, f"{table}: {THIS_SERVER}"
     if len(parts) > 1 and parts[-2] != "pg_catalog":
         return None
     if table in SERVER_RELATIONS or (

@@ -180,9 +180,9 @@ def _copy(tokens: Sequence[str], rules: Rules, pure_functions: Collection[str]) 
     else:
         while at < len(tokens) and tokens[at].lower() not in {"to", "from"}:
             at += 1
-        verdict = scan(["TABLE", *tokens[1:at]], rules)
-        if "(" in tokens[1:at]:
-            verdict = Statement(Kind.READ)
+        # The columns in parentheses are mere names.
+        named = tokens.index("(") if "(" in tokens[:at] else at
+        verdict = scan(["TABLE", *tokens[1:named]], rules)
     if verdict.kind is not Kind.READ:
         return verdict
     if [t.lower() for t in tokens[at : at + 2]] != ["to", "stdout"]:
