@@ -126,7 +126,29 @@ def _explain_postgresql(tokens: Sequence[str], rules: Rules, pure_functions: Col
         return Statement(Kind.UNKNOWN, "EXPLAIN of nothing")
     if not runs and rest[0].lower() in {"insert", "update", "delete", "merge"}:
         return _planned(rest, rules, pure_functions)
+    if not runs and rest[0].lower() in {"create", "declare"}:
+        rest = _query_of(rest)
     return judge_one(rest, rules, pure_functions)
+
+
+def _query_of(tokens: Sequence[str]) -> Sequence[str]:
+    """The query of CREATE TABLE ... AS or DECLARE ... CURSOR FOR, where that is clear, or the statement itself.
+
+    Nothing is created under EXPLAIN without ANALYZE: a standby plans the query and answers.
+    """
+    lowered = [t.lower() for t in tokens]
+    if lowered[0] == "declare":
+        if "for" not in lowered or "cursor" not in lowered[: lowered.index("for")]:
+            return tokens
+        query = tokens[lowered.index("for") + 1 :]
+    else:
+        if "as" not in lowered or {"table", "materialized"}.isdisjoint(lowered[1:4]):
+            return tokens
+        query = tokens[lowered.index("as") + 1 :]
+        for end in (["with", "data"], ["with", "no", "data"]):
+            if [t.lower() for t in query[-len(end) :]] == end:
+                query = query[: -len(end)]
+    return query if query and query[0].lower() in _QUERIES | {"("} else tokens
 
 
 def _planned(tokens: Sequence[str], rules: Rules, pure_functions: Collection[str]) -> Statement:

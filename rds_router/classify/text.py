@@ -131,7 +131,7 @@ def _other_backslashes(
             if "\\" in tokens:
                 return read
             found = judge(tokens, rules, pure_functions)
-            if found.kind is not Kind.READ:
+            if found.kind is not Kind.READ and found.because != "no statement":
                 return Statement(Kind.UNKNOWN, f"backslashes: {found.because}, if the server reads them so")
     except Unreadable:
         return read
