@@ -4,12 +4,12 @@ VENV   = .venv
 BIN    = $(VENV)/bin
 STAMPS = $(VENV)/.stamps
 # Empty: the first Python >= 3.10 that .ci/venv.sh finds.
-PYTHON =
+PYTHON ?=
 # SERVERS=skip leaves the machine's packages alone: tests of servers that are missing are then skipped.
-SERVERS =
+SERVERS ?=
 # Arguments for pytest, for example: make quick T="-k token -x"
-T =
-PORT = 5000
+T ?=
+PORT ?= 5000
 
 # Tests that start no server and no container, and need no package index.
 WITHOUT_SERVERS = RDS_ROUTER_SKIP=mariadb,mysql,postgresql

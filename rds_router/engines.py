@@ -125,7 +125,7 @@ class Engines:
 
 def _replica_defaults(url: URL, policy: RoutingPolicy) -> dict[str, Any]:
     if policy.replica_transactions == "autocommit":
-        # Two round trips fewer for each read transaction (docs/facts: 2 instead of 4 for two reads).
+        # Two round trips fewer for each read transaction (2 instead of 4 for a session that reads twice).
         return {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
     if url.get_backend_name() in _SNAPSHOT_LEVELS:
         return {"isolation_level": _SNAPSHOT_LEVELS[url.get_backend_name()]}

@@ -73,6 +73,7 @@ class Router:
     ) -> None:
         found = targets(primary, replicas)
         options = dict(engine_options or {})
+        replica_options = {**options, **(replica_engine_options or {})}
         self.policy = policy or RoutingPolicy()
         self.clock = clock
         self.events = Emitter()
@@ -93,7 +94,7 @@ class Router:
             policy=self.policy,
             dialect=lambda: self._dialect,
             primary_options=options,
-            replica_options={**options, **(replica_engine_options or {})},
+            replica_options=replica_options,
             on_engine=on_engine,
         )
         probers = [
@@ -101,7 +102,7 @@ class Router:
                 each,
                 policy=self.policy,
                 clock=clock,
-                connect_options=options.get("connect_args", {}),
+                connect_options=(options if each.server.is_primary else replica_options).get("connect_args", {}),
             )
             for each in found
         ]
