@@ -187,7 +187,8 @@ class RoutingSession(Session):
     # --- how it is answered
 
     def _run(self, run: Callable[..., _T], statement: Any, params: Any, options: dict[str, Any]) -> _T:
-        if not self._routes:
+        router = self._router
+        if router is None or not router.has_replicas or self.bind is not None:
             return run(statement, params, **options)
         outer = self._statement, self._call_wish
         self._statement = statement
@@ -196,13 +197,14 @@ class RoutingSession(Session):
         self._answering = None
         is_change = getattr(statement, "is_dml", False)
         self._changing += is_change
-        attempts: list[str] = []
+        failed: set[str] | None = None
         try:
             while True:
                 try:
                     return run(statement, params, **options)
                 except DBAPIError as error:
-                    if not self._may_run_again(statement, error, attempts):
+                    failed = failed or set()
+                    if not self._may_run_again(statement, error, failed):
                         raise
         finally:
             self._changing -= is_change
@@ -312,12 +314,12 @@ class RoutingSession(Session):
             self._scope = replace(self._scope, wish=outer[0], max_staleness=outer[1])
             self._pin = None
 
-    def _may_run_again(self, statement: Any, error: DBAPIError, attempts: list[str]) -> bool:
+    def _may_run_again(self, statement: Any, error: DBAPIError, failed: set[str]) -> bool:
         """A replica failed the statement, nothing of it was delivered, and this transaction has written nothing."""
         router, server = self._router, self._answering
-        if router is None or server is None or self._scope.wrote or error.orig is None or server in attempts:
+        if router is None or server is None or self._scope.wrote or error.orig is None or server in failed:
             return False
-        attempts.append(server)
+        failed.add(server)
         verdict = router.verdict_of(error.orig)
         if verdict is Verdict.READ_ONLY:
             # R9: it was a write after all. On the primary this time, as its shape from now on.
