@@ -36,5 +36,9 @@ def _apologise(error: Exception) -> tuple[str, int]:
     _log.error("a database failed: %s", error.orig if isinstance(error, DBAPIError) else error)
     db.session.rollback()
     g.user = None  # the page must not ask the database who is reading
-    text = "A database server went away in the middle of this request. Nothing was changed. Try it again."
+    # A COMMIT whose answer was lost may have been done: "nothing was changed" would be a guess.
+    text = (
+        "A database failed in the middle of this request. What you sent may not have been saved: "
+        "look before you send it again."
+    )
     return render_template("error.html", title="Service unavailable", text=text), 503
