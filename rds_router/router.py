@@ -12,6 +12,7 @@ import random
 import threading
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -77,6 +78,8 @@ class Router:
         self.policy = policy or RoutingPolicy()
         self.clock = clock
         self.events = Emitter()
+        self.healed_shapes: Counter[str] = Counter()
+        """How often replicas refused statements of each shape; of the last 1024 shapes."""
         self.has_replicas = len(found) > 1
         self.primary = RoutedEngine("primary", self.primary_engine)
         self.reader = RoutedEngine("reader", self._reader_engine)
@@ -236,7 +239,11 @@ class Router:
         """A replica refused ``clause`` as a write: remember its shape, and say so (R9)."""
         because = f"refused by the read-only replica {server}"
         self._classifier.learn(clause, Statement(Kind.WRITE, because))
-        shape = " ".join(str(clause).split())[:200]
+        shape = self._classifier.shown(clause)
+        with self._lock:
+            if shape not in self.healed_shapes and len(self.healed_shapes) >= _MAX_HEALED_SHAPES:
+                del self.healed_shapes[next(iter(self.healed_shapes))]
+            self.healed_shapes[shape] += 1
         self.events.emit(Healed(server, shape, one_line(error, URL.create(self._dialect.name))))
 
     def _decide(self, statement: Statement, scope: Scope, exclude: frozenset[str]) -> Decision:
@@ -325,6 +332,7 @@ def _is_back(old: Topology, seen: Seen) -> bool:
 
 _MAX_IN_VAIN: Final = 1024
 """How many tokens that were waited for in vain are remembered; more are forgotten all at once."""
+_MAX_HEALED_SHAPES: Final = 1024
 _captured: ContextVar[list[Routed] | None] = ContextVar("rds_router captured", default=None)
 _routers: weakref.WeakSet[Router] = weakref.WeakSet()
 

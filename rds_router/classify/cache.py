@@ -9,6 +9,9 @@ A verdict is remembered three times over, the cheapest first:
 3. by text, for ``text()`` and strings.
 
 A construct SQLAlchemy gives no cache key to is judged each time.
+
+What a replica refused is learned by its shape: a construct's cache key, or the normal form of text, which is the
+same for other literals (``shape.py``).
 """
 
 from __future__ import annotations
@@ -23,12 +26,17 @@ from sqlalchemy.sql.elements import TextClause
 from rds_router.classify.constructs import NO_STATEMENT, judge_construct
 from rds_router.classify.element_rules import unescape
 from rds_router.classify.segments import SegmentedCache
+from rds_router.classify.shape import digest, normal_form
 from rds_router.classify.text import judge_text
 from rds_router.core.statement import Statement
 
 MAX_LEARNED: Final = 1024
 """How many refused shapes are remembered; the oldest is forgotten first, and would be learned again."""
 
+LONGEST_SHAPE: Final = 1_000
+"""Characters. Of a text with a longer shape only the digest is remembered."""
+
+_SHOWN: Final = 200
 _MEMO: Final = "_generate_cache_key"
 
 
@@ -77,13 +85,24 @@ class Classifier:
         return self._judge_unmarked(clause)
 
     def shape_of(self, clause: Executable | str | None) -> Hashable | None:
-        """What statements that are judged alike have in common: SQL text or cache key. None if it has neither."""
-        if isinstance(clause, str):
-            return clause
-        if isinstance(clause, TextClause):
-            return unescape(clause.text) if _is_plain_text(clause) else None
-        key = _cache_key_of(clause)
+        """What statements that are judged alike have in common: normal form of text, or cache key. None without."""
+        sql = _text_of(clause)
+        if sql is not None:
+            return self._shape_of_text(sql)
+        key = None if isinstance(clause, TextClause) else _cache_key_of(clause)
         return None if key is None else cast("Hashable", key.key)
+
+    def shown(self, clause: Executable | str | None) -> str:
+        """The shape for people and logs: no literals in it, at most 200 characters. Never raises."""
+        if isinstance(clause, TextClause):
+            clause = unescape(clause.text)
+        if isinstance(clause, str):
+            return normal_form(clause, dialect=self.dialect)[:_SHOWN]
+        try:
+            # Written without a connection, a construct has standard quotes. Text in it may have literals.
+            return normal_form(str(clause), dialect="postgresql")[:_SHOWN]
+        except Exception:
+            return type(clause).__name__
 
     def learn(self, clause: Executable | str | None, statement: Statement) -> bool:
         """From now on statements of this one's shape get this verdict: a read-only replica refused it.
@@ -98,8 +117,11 @@ class Classifier:
             self._learned[shape] = statement
             if len(self._learned) > MAX_LEARNED:
                 del self._learned[next(iter(self._learned))]
-            self._by_text.discard(shape)
-            self._by_key.discard(shape)
+            if isinstance(shape, str):
+                # Any text may be of this shape, with other literals.
+                self._by_text.clear()
+            else:
+                self._by_key.discard(shape)
             self._epoch = object()
         return True
 
@@ -123,10 +145,23 @@ class Classifier:
 
     def _judge_text(self, sql: str) -> Statement:
         verdict = self._by_text.get(sql, len(sql))
-        if verdict is None:
-            verdict = judge_text(sql, dialect=self.dialect, pure_functions=self.pure_functions)
-            verdict = self._remember(self._by_text, sql, verdict, len(sql))
-        return verdict
+        return self._judge_new_text(sql) if verdict is None else verdict
+
+    def _judge_new_text(self, sql: str) -> Statement:
+        verdict = judge_text(sql, dialect=self.dialect, pure_functions=self.pure_functions)
+        # Nearly always nothing was learned, and the shape, which costs a second reading, is not asked for.
+        shape = self._shape_of_text(sql) if self._learned else None
+        with self._lock:
+            if shape is not None or not self._learned:
+                return self._remember(self._by_text, sql, verdict, len(sql), shape)
+        # The first refusal was learned in between.
+        shape = self._shape_of_text(sql)
+        with self._lock:
+            return self._remember(self._by_text, sql, verdict, len(sql), shape)
+
+    def _shape_of_text(self, sql: str) -> str:
+        form = normal_form(sql, dialect=self.dialect)
+        return form if len(form) <= LONGEST_SHAPE else digest(form)
 
     def _judge_unmarked(self, clause: Any) -> Statement:
         epoch = self._epoch
@@ -141,17 +176,20 @@ class Classifier:
             cached = self._by_key.get(key.key)
             if cached is None:
                 cached = judge_construct(clause, dialect=self.dialect, pure_functions=self.pure_functions)
-                cached = self._remember(self._by_key, key.key, cached, 1)
+                with self._lock:
+                    cached = self._remember(self._by_key, key.key, cached, 1, key.key)
             verdict = cached
         memo = clause.__dict__.get(_MEMO)
         if memo is not None:
             memo.rds_verdict = (epoch, verdict)
         return verdict
 
-    def _remember(self, cache: SegmentedCache[Statement], key: Hashable, verdict: Statement, weight: int) -> Statement:
-        with self._lock:
-            verdict = self._learned.get(key, verdict)
-            cache.put(key, verdict, weight)
+    def _remember(
+        self, cache: SegmentedCache[Statement], key: Hashable, verdict: Statement, weight: int, shape: Hashable
+    ) -> Statement:
+        """Under the lock: what was learned wins over what was just judged."""
+        verdict = self._learned.get(shape, verdict)
+        cache.put(key, verdict, weight)
         return verdict
 
 
@@ -161,6 +199,13 @@ def _cache_key_of(clause: Any) -> Any:
     except Exception:
         # Not a SQLAlchemy construct, or one whose own key breaks: judged afresh, and UNKNOWN if it must be.
         return None
+
+
+def _text_of(clause: Executable | str | None) -> str | None:
+    """The text that alone decides, or None."""
+    if isinstance(clause, TextClause):
+        return unescape(clause.text) if _is_plain_text(clause) else None
+    return clause if isinstance(clause, str) else None
 
 
 def _is_plain_text(clause: TextClause) -> bool:

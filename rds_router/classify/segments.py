@@ -39,6 +39,9 @@ class _Segment(Generic[V]):
         self.young.pop(key, None)
         self.old.pop(key, None)
 
+    def clear(self) -> None:
+        self.young, self.old, self.weight = {}, {}, 0
+
     def __len__(self) -> int:
         return len(self.young) + len(self.old)
 
@@ -74,6 +77,12 @@ class SegmentedCache(Generic[V]):
         with self._lock:
             self._kept.discard(key)
             self._probation.discard(key)
+
+    def clear(self) -> None:
+        """Forgets every key."""
+        with self._lock:
+            self._kept.clear()
+            self._probation.clear()
 
     def forked(self) -> None:
         """In a forked child: whoever held the lock does not live here. At worst a count is off by one entry."""

@@ -15,8 +15,10 @@ from sqlalchemy import bindparam, func, insert, lambda_stmt, select, text
 from sqlalchemy.orm import joinedload, with_loader_criteria
 
 from rds_router.classify import cache
-from rds_router.classify.cache import MAX_LEARNED, Classifier
+from rds_router.classify.cache import LONGEST_SHAPE, MAX_LEARNED, Classifier
+from rds_router.classify.constructs import judge_construct
 from rds_router.classify.segments import SegmentedCache
+from rds_router.classify.text import judge_text
 from rds_router.core.statement import Kind, Statement
 
 REFUSED = Statement(Kind.WRITE, "refused by the read-only replica r1")
@@ -34,8 +36,8 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
         return judge_and_count
 
-    monkeypatch.setattr(cache, "judge_text", counting(cache.judge_text))
-    monkeypatch.setattr(cache, "judge_construct", counting(cache.judge_construct))
+    monkeypatch.setattr(cache, "judge_text", counting(judge_text))
+    monkeypatch.setattr(cache, "judge_construct", counting(judge_construct))
     return seen
 
 
@@ -186,26 +188,102 @@ def test_learning_one_shape_leaves_the_others_alone() -> None:
 def test_what_is_learned_survives_the_cache_and_is_bounded() -> None:
     classifier = Classifier("mysql", max_entries=16)
     for number in range(MAX_LEARNED + 10):
-        classifier.learn(f"SELECT {number}", REFUSED)
+        classifier.learn(f"SELECT c{number}", REFUSED)
     assert len(classifier.learned) == MAX_LEARNED
-    assert classifier.judge("SELECT 9").is_read, "the oldest are forgotten, and would be learned again"
+    assert classifier.judge("SELECT c9").is_read, "the oldest are forgotten, and would be learned again"
     for number in range(10, MAX_LEARNED + 10):
-        assert classifier.judge(f"SELECT {number}") is REFUSED
+        assert classifier.judge(f"SELECT c{number}") is REFUSED
 
 
 def test_a_refusal_learned_while_the_shape_is_being_judged_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = Classifier("mysql")
     statement = select(User)
-    judge = cache.judge_construct
 
     def judge_slowly(clause: Any, **options: Any) -> Statement:
-        verdict = judge(clause, **options)
+        verdict = judge_construct(clause, **options)
         classifier.learn(clause, REFUSED)
         return verdict
 
     monkeypatch.setattr(cache, "judge_construct", judge_slowly)
     assert classifier.judge(statement) is REFUSED
     assert classifier.judge(statement) is REFUSED
+
+
+def test_what_is_learned_of_a_text_holds_for_other_literals_also_those_cached_before() -> None:
+    classifier = Classifier("mysql")
+    marked = text("SELECT * FROM v WHERE a = 2")
+    for _ in range(2):
+        assert classifier.judge(marked).is_read
+        assert classifier.judge("SELECT * FROM v WHERE a = 3").is_read
+        assert classifier.judge("SELECT * FROM w WHERE a = 1").is_read
+    classifier.learn("SELECT * FROM v WHERE a = 1", REFUSED)
+    assert classifier.judge(marked) is REFUSED
+    assert classifier.judge("SELECT * FROM v WHERE a = 3") is REFUSED
+    assert classifier.judge(text("select *  from v /* again */ where a = :a")) is REFUSED
+    assert classifier.judge("SELECT * FROM w WHERE a = 1").is_read
+
+
+def test_a_refusal_learned_while_other_literals_are_being_judged_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = Classifier("mysql")
+
+    def judge_slowly(sql: str, **options: Any) -> Statement:
+        verdict = judge_text(sql, **options)
+        if not classifier.learned:
+            classifier.learn("SELECT f FROM v WHERE a = 1", REFUSED)
+        return verdict
+
+    monkeypatch.setattr(cache, "judge_text", judge_slowly)
+    assert classifier.judge("SELECT f FROM v WHERE a = 2") is REFUSED
+    assert classifier.judge("SELECT f FROM v WHERE a = 2") is REFUSED
+
+
+def test_text_that_cannot_be_read_is_learned_too() -> None:
+    classifier = Classifier("mysql")
+    classifier.learn("SELECT 'secret", REFUSED)
+    assert classifier.judge("SELECT 'secret") is REFUSED
+    assert classifier.judge("SELECT 'other") is not REFUSED
+    (shape,) = classifier.learned
+    assert str(shape).startswith("sha256:")
+
+
+def test_no_shape_is_asked_for_before_something_was_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "normal_form", None)
+    assert Classifier("mysql").judge("SELECT 1").is_read
+
+
+def test_of_long_shapes_a_digest_is_kept() -> None:
+    classifier = Classifier("mysql")
+    columns = ", ".join(f"column_{number}" for number in range(1_000))
+    classifier.learn(f"SELECT {columns} FROM t WHERE a = 1", REFUSED)
+    (shape,) = classifier.learned
+    assert len(str(shape)) <= LONGEST_SHAPE
+    assert classifier.judge(f"SELECT {columns} FROM t WHERE a = 2") is REFUSED
+    assert classifier.judge(f"SELECT {columns} FROM u WHERE a = 2").is_read
+
+
+@pytest.mark.parametrize(
+    ("clause", "shown"),
+    [
+        ("SELECT a FROM t WHERE b = 'secret'", "select a from t where b = ?"),
+        (text("SELECT a FROM t WHERE b = 'secret' AND c = :c"), "select a from t where b = ? and c = ?"),
+        (text("SELECT :g").bindparams(bindparam("g", type_=Geometry())), "select ?"),
+        (text("SELECT id FROM t WHERE b = 'secret'").columns(users.c.id), "select id from t where b = ?"),
+        (select(users.c.id).where(text("b = 'secret'")), "select u.id from u where b = ?"),
+        (None, "none"),
+    ],
+)
+def test_what_is_shown_of_a_statement_has_no_literals(clause: Any, shown: str) -> None:
+    assert Classifier("mysql").shown(clause) == shown
+
+
+def test_what_is_shown_is_short_and_never_raises() -> None:
+    class Unwritable:
+        def __str__(self) -> str:
+            raise ValueError
+
+    unwritable: Any = Unwritable()
+    assert Classifier("mysql").shown(unwritable) == "Unwritable"
+    assert len(Classifier("mysql").shown("SELECT " + "a, " * 500)) == 200
 
 
 # Bounds --------------------------------------------------------------------------------------------------
@@ -243,7 +321,7 @@ def test_repr_counts() -> None:
     classifier.judge("SELECT 1")
     classifier.judge(select(User))
     classifier.learn("SELECT 2", REFUSED)
-    assert repr(classifier) == "<Classifier mysql: 1 constructs, 1 texts, 1 learned>"
+    assert repr(classifier) == "<Classifier mysql: 1 constructs, 0 texts, 1 learned>"
 
 
 def test_a_key_seen_twice_is_kept_and_an_unused_one_is_forgotten_after_two_generations() -> None:
@@ -283,12 +361,12 @@ def test_threads_may_judge_and_learn_at_once() -> None:
     def work(seed: int) -> None:
         try:
             for number in range(300):
-                kind = classifier.judge(f"SELECT {(number * seed) % 70}").kind
+                kind = classifier.judge(f"SELECT c{(number * seed) % 70}").kind
                 assert kind in (Kind.READ, Kind.WRITE)
                 assert classifier.judge(statement).is_read
                 assert classifier.judge(select(User.id).where(User.x == number)).is_read
                 if number % 50 == 0:
-                    classifier.learn(f"SELECT {number}", REFUSED)
+                    classifier.learn(f"SELECT c{number}", REFUSED)
         except BaseException as error:
             errors.append(error)
 
@@ -298,7 +376,7 @@ def test_threads_may_judge_and_learn_at_once() -> None:
     for thread in threads:
         thread.join()
     assert errors == []
-    assert classifier.judge("SELECT 50") is REFUSED
+    assert classifier.judge("SELECT c50") is REFUSED
 
 
 # The hot path: counted, not timed --------------------------------------------------------------------------
