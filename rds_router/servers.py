@@ -49,7 +49,10 @@ def targets(primary: ReplicaLike, replicas: str | Iterable[ReplicaLike]) -> tupl
     """The primary, then the replicas. Raises ConfigurationError for what cannot work, naming it."""
     if not primary:
         raise ConfigurationError("no primary is configured: give the URL of the server that accepts writes")
-    found = [_target(primary, is_primary=True), *(_target(each, is_primary=False) for each in _split(replicas))]
+    found = [
+        _target(primary, "the primary", is_primary=True),
+        *(_target(each, f"replica {place}", is_primary=False) for place, each in enumerate(_split(replicas), start=1)),
+    ]
     _refuse_mixtures(found)
     _refuse_twins(found)
     return tuple(found)
@@ -60,43 +63,64 @@ def _split(replicas: str | Iterable[ReplicaLike]) -> Sequence[ReplicaLike]:
         return [each.strip() for each in replicas.split(",") if each.strip()]
     if isinstance(replicas, (URL, Replica)) or not isinstance(replicas, Iterable):
         raise ConfigurationError(
-            f"the replicas are {type(replicas).__name__}, but must be a list, or one comma-separated string"
+            f"the replicas are {shown(replicas)}, but must be a list, or one comma-separated string"
         )
     return list(replicas)
 
 
-def _target(given: ReplicaLike, *, is_primary: bool) -> Target:
-    what = "the primary's URL" if is_primary else "a replica's URL"
+def checked_url(given: str | URL, what: str) -> URL:
+    """The URL of a server. Raises ConfigurationError for one that cannot work, calling it ``what``."""
+    if not isinstance(given, (str, URL)):
+        raise ConfigurationError(f"{what} is {shown(given)}, but must be a string, URL or Replica")
+    form = "a URL of the form dialect+driver://user:password@host:port/database"
+    if not given:
+        raise ConfigurationError(f"{what} is '', but must be {form}")
+    try:
+        url = make_url(given)
+    except ArgumentError:
+        # The text itself stays out of the message: it may hold a password.
+        raise ConfigurationError(f"{what} is not {form}") from None
+    except ValueError:
+        raise ConfigurationError(f"{what} is not {form}: its port is not a number") from None
+    # Drivers take passwords among their own options too.
+    without_secrets = url.set(query={}).render_as_string(hide_password=True)
+    _check_dialect(url, f"{what} {without_secrets}")
+    if url.get_backend_name() in DEFAULT_PORTS and not (url.host or url.query):
+        raise ConfigurationError(f"{what} {without_secrets} names no host")
+    if url.port is not None and not 0 <= url.port < 65536:
+        raise ConfigurationError(
+            f"{what} {without_secrets} names the port {url.port}, but a port must be a number from 1 to 65535"
+        )
+    return url
+
+
+def _check_dialect(url: URL, what: str) -> None:
+    """Raise ConfigurationError if SQLAlchemy does not know what the URL begins with."""
+    try:
+        url.get_dialect()
+    except NoSuchModuleError:
+        raise ConfigurationError(
+            f"{what} names the dialect {url.drivername!r}, which SQLAlchemy does not know; "
+            f"use mysql+pymysql, mariadb+pymysql, postgresql+psycopg or sqlite"
+        ) from None
+
+
+def shown(value: object) -> str:
+    """A value of a wrong type for a message: itself if it surely holds no password, else its type."""
+    return repr(value) if value is None or isinstance(value, (bool, int, float)) else f"a {type(value).__name__}"
+
+
+def _target(given: ReplicaLike, what: str, *, is_primary: bool) -> Target:
     replica = given if isinstance(given, Replica) else Replica(given)
-    url = _url(replica.url, what)
+    url = checked_url(replica.url, f"the URL of {what}")
+    for field_name, value in (("name", replica.name), ("zone", replica.zone)):
+        if not isinstance(value, str):
+            raise ConfigurationError(f"the {field_name} of {what} is {shown(value)}, but must be a string")
     name = replica.name or _name(url)
     is_number = isinstance(replica.weight, (int, float)) and not isinstance(replica.weight, bool)
     if not (is_number and 0 < replica.weight < math.inf):
         raise ConfigurationError(f"the weight of {name} is {replica.weight!r}, but must be a number above 0")
     return Target(Server(name, weight=replica.weight, zone=replica.zone, is_primary=is_primary), url)
-
-
-def _url(given: str | URL, what: str) -> URL:
-    if not isinstance(given, (str, URL)):
-        raise ConfigurationError(f"{what} is a {type(given).__name__}, but must be a string, URL or Replica")
-    try:
-        url = make_url(given)
-    except (ArgumentError, ValueError):
-        # The text itself stays out of the message: it may hold a password.
-        raise ConfigurationError(
-            f"{what} is not a URL of the form dialect+driver://user:password@host:port/database"
-        ) from None
-    shown = url.render_as_string(hide_password=True)
-    try:
-        url.get_dialect()
-    except NoSuchModuleError:
-        raise ConfigurationError(
-            f"{what} {shown} names the dialect {url.drivername!r}, which SQLAlchemy does not know; "
-            f"use mysql+pymysql, mariadb+pymysql, postgresql+psycopg or sqlite"
-        ) from None
-    if url.get_backend_name() in DEFAULT_PORTS and not (url.host or url.query):
-        raise ConfigurationError(f"{what} {shown} names no host")
-    return url
 
 
 def _name(url: URL) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import NoSuchModuleError
 
 from rds_router.core.policy import RoutingPolicy
 from rds_router.errors import ConfigurationError
@@ -47,14 +48,21 @@ def uris_from_environment(environment: Mapping[str, str] | None = None) -> dict[
     host = environment.get("DB_HOST", "").strip()
     if not host:
         return {}
-    driver = environment.get("DB_DRIVER", "mysql+pymysql")
+    driver = environment.get("DB_DRIVER", "").strip() or "mysql+pymysql"
+    try:
+        URL.create(driver).get_dialect()
+    except NoSuchModuleError:
+        raise ConfigurationError(
+            f"DB_DRIVER is {driver!r}, which SQLAlchemy does not know; use mysql+pymysql, mariadb+pymysql or "
+            "postgresql+psycopg"
+        ) from None
     port = _port("DB_PORT", environment.get("DB_PORT", ""))
     authority = environment.get("DB_SSL_CA", "").strip()
     if authority and not os.path.isfile(authority):
         raise ConfigurationError(f"DB_SSL_CA is {authority!r}, but must be a file with certificates in PEM form")
 
-    def url(place: str) -> URL:
-        name, own_port = _split("DB_REPLICA_HOSTS", place)
+    def url(key: str, place: str) -> URL:
+        name, own_port = _split(key, place)
         return URL.create(
             driver,
             username=environment.get("DB_USER") or None,
@@ -66,7 +74,10 @@ def uris_from_environment(environment: Mapping[str, str] | None = None) -> dict[
         )
 
     hosts = [each.strip() for each in environment.get("DB_REPLICA_HOSTS", "").split(",") if each.strip()]
-    return {"SQLALCHEMY_DATABASE_URI": url(host), "SQLALCHEMY_REPLICA_URIS": [url(each) for each in hosts]}
+    return {
+        "SQLALCHEMY_DATABASE_URI": url("DB_HOST", host),
+        "SQLALCHEMY_REPLICA_URIS": [url("DB_REPLICA_HOSTS", each) for each in hosts],
+    }
 
 
 def _tls_query(driver: str, authority: str) -> dict[str, str]:
@@ -83,6 +94,11 @@ def _tls_query(driver: str, authority: str) -> dict[str, str]:
 
 
 def _split(key: str, place: str) -> tuple[str, int | None]:
+    accepted = "one host, " if key == "DB_HOST" else "hosts separated by commas, each "
+    if "@" in place or "://" in place:  # not shown: it may hold a password
+        raise ConfigurationError(f"{key} holds a URL, but must be {accepted}host or host:port")
+    if any(each.isspace() or each in ",;" for each in place):
+        raise ConfigurationError(f"{key} names the host {place!r}, but must be {accepted}host or host:port")
     if place.startswith("["):  # an IPv6 address, as URLs write it
         host, _, port = place[1:].partition("]")
         return host, _port(key, port.removeprefix(":"))

@@ -22,7 +22,7 @@ from rds_router.errors import ConfigurationError
 from rds_router.flask import cookie
 from rds_router.flask.session import FlaskRoutingSession
 from rds_router.router import Router
-from rds_router.servers import Replica, ReplicaLike
+from rds_router.servers import Replica, ReplicaLike, checked_url, shown
 from rds_router.session import RoutingSession, scoped_session
 from rds_router.settings import policy_settings, uris_from_environment
 
@@ -59,6 +59,7 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
             for key, value in uris_from_environment().items():
                 if not app.config.get(key):
                     app.config[key] = value
+        _check(app)
         super().init_app(app)
         app.after_request(functools.partial(self._send_token, app))
 
@@ -118,24 +119,22 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
         # Weakly: a router that holds its application would keep both alive for as long as this extension lives.
         owner = weakref.ref(app)
         router = Router(
-            Replica(primary, name=app.config.get("RDS_ROUTER_PRIMARY_NAME", "")),
+            Replica(primary, name=app.config.get("RDS_ROUTER_PRIMARY_NAME") or ""),
             [self._placed(each, app) for each in _replicas(app)],
             policy=RoutingPolicy.from_settings(policy_settings(app.config, PREFIX), prefix=PREFIX),
             engine_options=options,
             replica_engine_options=_options(app, "RDS_ROUTER_REPLICA_ENGINE_OPTIONS"),
             on_engine=lambda engine, name, part: self._listen(owner(), engine),
         )
+        engine = _first_engines(router)
         self._app_routers[app] = router
-        return router.primary_engine(start=False)
+        return engine
 
     def _placed(self, replica: ReplicaLike, app: Flask) -> ReplicaLike:
         """A replica's URL with Flask-SQLAlchemy's own defaults: charset, paths relative to the instance."""
         given = replica if isinstance(replica, Replica) else Replica(replica)
         settings = {"url": given.url}
-        try:
-            self._apply_driver_defaults(settings, app)
-        except SQLAlchemyError:
-            return replica  # malformed: the Router says what is wrong with it
+        self._apply_driver_defaults(settings, app)
         return Replica(settings["url"], name=given.name, weight=given.weight, zone=given.zone)
 
     def _listen(self, app: Flask | None, engine: Engine) -> None:
@@ -185,12 +184,13 @@ def _replicas(app: Flask) -> list[ReplicaLike]:
     if given is None:
         return []
     if isinstance(given, str):
-        return [each.strip() for each in given.split(",") if each.strip()]
+        given = [each.strip() for each in given.split(",") if each.strip()]
     if not isinstance(given, (list, tuple)):
         raise ConfigurationError(
-            f"SQLALCHEMY_REPLICA_URIS is {type(given).__name__}, but must be a list of URLs or one "
-            "comma-separated string"
+            f"SQLALCHEMY_REPLICA_URIS is {shown(given)}, but must be a list of URLs or one comma-separated string"
         )
+    for place, each in enumerate(given):
+        checked_url(each.url if isinstance(each, Replica) else each, f"SQLALCHEMY_REPLICA_URIS[{place}]")
     return list(given)
 
 
@@ -198,4 +198,37 @@ def _options(app: Flask, key: str) -> dict[str, Any]:
     given = app.config.setdefault(key, {})
     if not isinstance(given, Mapping):
         raise ConfigurationError(f"{key} is {given!r}, but must be a dict of create_engine() arguments")
+    if not isinstance(given.get("connect_args", {}), Mapping):
+        raise ConfigurationError(
+            f"{key}['connect_args'] is {shown(given['connect_args'])}, but must be a dict of the driver's arguments"
+        )
     return dict(given)
+
+
+def _check(app: Flask) -> None:
+    """Refuse here, with the key, what Flask-SQLAlchemy would stumble over without naming it."""
+    uri = app.config.get("SQLALCHEMY_DATABASE_URI")
+    if uri is not None:
+        checked_url(uri, "SQLALCHEMY_DATABASE_URI")
+    name = app.config.get("RDS_ROUTER_PRIMARY_NAME")
+    if name is not None and not isinstance(name, str):
+        raise ConfigurationError(f"RDS_ROUTER_PRIMARY_NAME is {name!r}, but must be a string")
+    _options(app, "SQLALCHEMY_ENGINE_OPTIONS")
+    _options(app, "RDS_ROUTER_REPLICA_ENGINE_OPTIONS")
+    _replicas(app)
+
+
+def _first_engines(router: Router) -> Engine:
+    """The primary's engine. All are made, which connects to nothing: options that are not accepted show at start."""
+    uri, key = "SQLALCHEMY_DATABASE_URI", "SQLALCHEMY_ENGINE_OPTIONS"
+    try:
+        engine = router.primary_engine(start=False)
+        uri, key = "SQLALCHEMY_REPLICA_URIS", "RDS_ROUTER_REPLICA_ENGINE_OPTIONS"
+        for seen in router.topology.replicas:
+            router.replica_engine(seen.server.name)
+    except (ConfigurationError, SQLAlchemyError, TypeError, ValueError, AttributeError) as error:
+        router.close()
+        if isinstance(error.__context__, ImportError):
+            raise ConfigurationError(f"{uri}: {error}") from None
+        raise ConfigurationError(f"{key} must be a dict of create_engine() arguments: {error}") from None
+    return engine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,22 +92,63 @@ def test_an_unknown_key_is_refused() -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"SQLALCHEMY_REPLICA_URIS": 5}, "SQLALCHEMY_REPLICA_URIS is int, but must be a list"),
-        ({"SQLALCHEMY_REPLICA_URIS": {"a": "b"}}, "SQLALCHEMY_REPLICA_URIS is dict"),
-        ({"SQLALCHEMY_REPLICA_URIS": [5]}, "a replica's URL is a int"),
-        ({"SQLALCHEMY_REPLICA_URIS": "mysql:/broken"}, "not a URL of the form"),
+        ({"SQLALCHEMY_REPLICA_URIS": 5}, "SQLALCHEMY_REPLICA_URIS is 5, but must be a list"),
+        ({"SQLALCHEMY_REPLICA_URIS": {"a": "b"}}, "SQLALCHEMY_REPLICA_URIS is a dict"),
+        ({"SQLALCHEMY_REPLICA_URIS": [5]}, "SQLALCHEMY_REPLICA_URIS[0] is 5, but must be a string, URL or Replica"),
+        ({"SQLALCHEMY_REPLICA_URIS": "mysql:/broken"}, "SQLALCHEMY_REPLICA_URIS[0] is not a URL of the form"),
+        (
+            {"SQLALCHEMY_REPLICA_URIS": ["mysql+pymysql://r1/db", Replica("mysql+pymysql://app:s3cr3t@r2:x/db")]},
+            "SQLALCHEMY_REPLICA_URIS[1] is not a URL of the form dialect+driver://user:password@host:port/database: "
+            "its port is not a number",
+        ),
+        ({"SQLALCHEMY_DATABASE_URI": "primary/s3cr3t"}, "SQLALCHEMY_DATABASE_URI is not a URL of the form dialect"),
+        ({"SQLALCHEMY_DATABASE_URI": ""}, "SQLALCHEMY_DATABASE_URI is '', but must be a URL of the form dialect"),
+        ({"SQLALCHEMY_DATABASE_URI": 5}, "SQLALCHEMY_DATABASE_URI is 5, but must be a string, URL or Replica"),
+        ({"SQLALCHEMY_DATABASE_URI": "mysql+pymysql://a:s3cr3t@h:port/d"}, "SQLALCHEMY_DATABASE_URI is not a URL"),
+        ({"RDS_ROUTER_PRIMARY_NAME": 7}, "RDS_ROUTER_PRIMARY_NAME is 7, but must be a string"),
+        ({"SQLALCHEMY_ENGINE_OPTIONS": "x"}, "SQLALCHEMY_ENGINE_OPTIONS is 'x', but must be a dict of create_engine"),
+        ({"SQLALCHEMY_ENGINE_OPTIONS": 5}, "SQLALCHEMY_ENGINE_OPTIONS is 5, but must be a dict of create_engine()"),
+        (
+            {"SQLALCHEMY_ENGINE_OPTIONS": {"connect_args": "s3cr3t"}},
+            "SQLALCHEMY_ENGINE_OPTIONS['connect_args'] is a str, but must be a dict of the driver's arguments",
+        ),
+        (
+            {
+                "SQLALCHEMY_REPLICA_URIS": ["mysql+pymysql://r1/db"],
+                "RDS_ROUTER_REPLICA_ENGINE_OPTIONS": {"nonsense": 1},
+            },
+            "RDS_ROUTER_REPLICA_ENGINE_OPTIONS must be a dict of create_engine() arguments: the engine options for "
+            "r1:3306 (replica) are not accepted: Invalid argument(s) 'nonsense'",
+        ),
         ({"SQLALCHEMY_REPLICA_URIS": [PRIMARY]}, "primary:3306 is configured twice: name it once"),
         ({"SQLALCHEMY_REPLICA_URIS": ["postgresql://replica/blogdb"]}, "is postgresql, but the primary"),
         ({"SQLALCHEMY_REPLICA_URIS": ["nosuch://replica/blogdb"]}, "names the dialect 'nosuch'"),
         ({"RDS_ROUTER_REPLICA_ENGINE_OPTIONS": "pool"}, "RDS_ROUTER_REPLICA_ENGINE_OPTIONS is 'pool'"),
-        ({"SQLALCHEMY_ENGINE_OPTIONS": {"pool_sise": 5}}, "pool_sise"),
+        (
+            {"SQLALCHEMY_ENGINE_OPTIONS": {"pool_sise": 5}},
+            "SQLALCHEMY_ENGINE_OPTIONS must be a dict of create_engine() ar",
+        ),
+        ({"SQLALCHEMY_ENGINE_OPTIONS": {"pool_sise": 5}}, "Invalid argument(s) 'pool_sise'"),
+        (
+            {"SQLALCHEMY_ENGINE_OPTIONS": {"pool_size": "many"}},
+            "SQLALCHEMY_ENGINE_OPTIONS must be a dict of create_engi",
+        ),
         ({"SQLALCHEMY_ENGINE_OPTIONS": {"pool_size": "many"}}, "engine options for primary:3306"),
+        ({"SQLALCHEMY_ENGINE_OPTIONS": {"pool_reset_on_return": "maybe"}}, "SQLALCHEMY_ENGINE_OPTIONS must be a dict"),
     ],
 )
 def test_what_cannot_work_is_refused_at_start(config: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        configured(SQLALCHEMY_DATABASE_URI=PRIMARY, **config)
+        configured(**{"SQLALCHEMY_DATABASE_URI": PRIMARY, **config})
     assert words in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_a_driver_that_is_not_installed_is_no_fault_of_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "MySQLdb", None)
+    with pytest.raises(ConfigurationError, match=r"needs a driver that is not installed") as caught:
+        configured(SQLALCHEMY_DATABASE_URI="mysql://app:s3cr3t@h/db")
+    assert "ENGINE_OPTIONS" not in str(caught.value)
     assert "s3cr3t" not in str(caught.value)
 
 
@@ -194,7 +236,8 @@ def test_configuration_wins_over_the_environment(environment: pytest.MonkeyPatch
     [
         ("DB_PORT", "many", "DB_PORT is 'many', but a port must be a number"),
         ("DB_SSL_CA", "/nowhere.pem", "DB_SSL_CA is '/nowhere.pem', but must be a file"),
-        ("DB_DRIVER", "nosuch", "names the dialect 'nosuch'"),
+        ("DB_DRIVER", "nosuch", "DB_DRIVER is 'nosuch', which SQLAlchemy does not know; use mysql"),
+        ("DB_REPLICA_HOSTS", "r1 r2", "DB_REPLICA_HOSTS names the host 'r1 r2', but must be hosts separated by commas"),
     ],
 )
 def test_a_wrong_environment_is_refused(environment: pytest.MonkeyPatch, key: str, value: str, words: str) -> None:

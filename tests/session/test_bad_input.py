@@ -195,16 +195,16 @@ def test_a_primary_that_refuses_writes(on_mariadb: MakeStage, mariadb_cluster: C
     [
         ("", [], "no primary is configured: give the URL of the server that accepts writes"),
         (None, [], "no primary is configured"),
-        (f"//app:{SECRET}", [], "the primary's URL is not a URL of the form dialect"),
-        (f"mysql+pymysql://app:{SECRET}@h:port/db", [], "the primary's URL is not a URL of the form dialect"),
+        (f"//app:{SECRET}", [], "the URL of the primary is not a URL of the form dialect"),
+        (f"mysql+pymysql://app:{SECRET}@h:port/db", [], "the URL of the primary is not a URL of the form dialect"),
         (f"nosuch://app:{SECRET}@h/db", [], "names the dialect 'nosuch', which SQLAlchemy does not know; use mysql"),
         (
             "sqlite:////tmp/x",
             [f"postgresql+psycopg://app:{SECRET}@r1/db"],
             "replica r1:5432 is postgresql, but the primary",
         ),
-        ("sqlite:////tmp/x", 5, "the replicas are int, but must be a list"),
-        ("sqlite:////tmp/x", [None], "a replica's URL is a NoneType"),
+        ("sqlite:////tmp/x", 5, "the replicas are 5, but must be a list"),
+        ("sqlite:////tmp/x", [None], "the URL of replica 1 is None"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_connects(primary: Any, replicas: Any, words: str) -> None:

@@ -11,6 +11,7 @@ from rds_router import ConfigurationError, Replica
 from rds_router.servers import targets
 
 PRIMARY = "mysql+pymysql://app:geheim@db.example/blog"
+FORM = "dialect+driver://user:password@host:port/database"
 
 
 def names(primary: Any, replicas: Any = ()) -> list[str]:
@@ -49,26 +50,45 @@ def test_mysql_and_mariadb_urls_go_together() -> None:
     [
         ("", [], "no primary is configured: give the URL of the server that accepts writes"),
         (None, [], "no primary is configured: give the URL of the server that accepts writes"),
-        (7, [], "the primary's URL is a int, but must be a string, URL or Replica"),
-        (PRIMARY, [7], "a replica's URL is a int, but must be a string, URL or Replica"),
-        (PRIMARY, 7, "the replicas are int, but must be a list, or one comma-separated string"),
+        (7, [], "the URL of the primary is 7, but must be a string, URL or Replica"),
+        (PRIMARY, [PRIMARY, 7], "the URL of replica 2 is 7, but must be a string, URL or Replica"),
+        (PRIMARY, [b"geheim"], "the URL of replica 1 is a bytes, but must be a string, URL or Replica"),
+        (PRIMARY, [""], "the URL of replica 1 is '', but must be a URL of the form " + FORM),
+        (
+            "mysql+pymysql://app:geheim@h:port/db",
+            [],
+            f"the URL of the primary is not a URL of the form {FORM}: its port is not a number",
+        ),
+        (
+            "mysql+pymysql://app:geheim@h:99999/db?password=geheim",
+            [],
+            "the URL of the primary mysql+pymysql://app:***@h:99999/db names the port 99999, but a port must be a "
+            "number from 1 to 65535",
+        ),
+        (Replica(PRIMARY, name=7), [], "the name of the primary is 7, but must be a string"),  # type: ignore[arg-type]
+        (
+            PRIMARY,
+            [Replica("mysql+pymysql://r1/blog", zone=1)],  # type: ignore[arg-type]
+            "the zone of replica 1 is 1, but must be a string",
+        ),
+        (PRIMARY, 7, "the replicas are 7, but must be a list, or one comma-separated string"),
         (
             PRIMARY,
             make_url("mysql+pymysql://r1.example/blog"),
-            "the replicas are URL, but must be a list, or one comma-separated string",
+            "the replicas are a URL, but must be a list, or one comma-separated string",
         ),
         (
             "app:geheim@db.example",
             [],
-            "the primary's URL is not a URL of the form dialect+driver://user:password@host:port/database",
+            "the URL of the primary is not a URL of the form " + FORM,
         ),
         (
             "frobnicate://app:geheim@db.example/blog",
             [],
-            "the primary's URL frobnicate://app:***@db.example/blog names the dialect 'frobnicate', which SQLAlchemy "
-            "does not know; use mysql+pymysql, mariadb+pymysql, postgresql+psycopg or sqlite",
+            "the URL of the primary frobnicate://app:***@db.example/blog names the dialect 'frobnicate', which "
+            "SQLAlchemy does not know; use mysql+pymysql, mariadb+pymysql, postgresql+psycopg or sqlite",
         ),
-        ("mysql+pymysql:///blog", [], "the primary's URL mysql+pymysql:///blog names no host"),
+        ("mysql+pymysql:///blog", [], "the URL of the primary mysql+pymysql:///blog names no host"),
         (
             PRIMARY,
             ["postgresql+psycopg://r1.example/blog"],

@@ -60,6 +60,36 @@ def test_a_wrong_port_is_refused_with_its_key(port: str) -> None:
         uris_from_environment({"DB_HOST": "db", "DB_REPLICA_HOSTS": f"r1:{port}"})
 
 
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        (
+            {"DB_REPLICA_HOSTS": "r1 r2"},
+            "DB_REPLICA_HOSTS names the host 'r1 r2', but must be hosts separated by commas, each host or host:port",
+        ),
+        (
+            {"DB_REPLICA_HOSTS": "r1,r2;r3"},
+            "DB_REPLICA_HOSTS names the host 'r2;r3', but must be hosts separated by commas, each host or host:port",
+        ),
+        (
+            {"DB_REPLICA_HOSTS": "mysql://app:geheim@r1"},
+            "DB_REPLICA_HOSTS holds a URL, but must be hosts separated by commas, each host or host:port",
+        ),
+        ({"DB_HOST": "a, b"}, "DB_HOST names the host 'a, b', but must be one host, host or host:port"),
+        ({"DB_HOST": "db:many"}, "DB_HOST is 'many', but a port must be a number from 1 to 65535"),
+        (
+            {"DB_DRIVER": "nosuch"},
+            "DB_DRIVER is 'nosuch', which SQLAlchemy does not know; use mysql+pymysql, mariadb+pymysql or "
+            "postgresql+psycopg",
+        ),
+    ],
+)
+def test_what_is_no_host_and_no_driver_is_refused_with_its_key(environment: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        uris_from_environment({"DB_HOST": "db", **environment})
+    assert str(refusal.value) == message
+
+
 def test_certificates_are_a_file_and_names_are_verified(tmp_path: Path) -> None:
     authority = tmp_path / "ca.pem"
     with pytest.raises(ConfigurationError, match=r"DB_SSL_CA is .*, but must be a file with certificates in PEM form"):
