@@ -4,7 +4,8 @@
 
 A statement that was judged before must cost next to nothing; one seen for the first time may cost what one
 parameter of its compilation costs. The base of each pair does the same without the classifier: nothing, building the
-statement, or building it and making the cache key that its execution makes anyway. Exit code 1 if a budget is broken.
+statement, or building it and making the cache key that its execution makes anyway. Then what importing
+the package costs (``imports.py``). Exit code 1 if a budget is broken.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from imports import measure
 from paired import Difference, compare
 from sqlalchemy import ForeignKey, String, func, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, joinedload, mapped_column, relationship
@@ -138,6 +140,10 @@ def main() -> list[Difference]:
             if not is_within:
                 broken.append(case.name)
         print(f"{result}{verdict}")
+    for cost in measure():
+        print(cost)
+        if not cost.is_within:
+            broken.append(cost.of.what)
     if broken:
         raise SystemExit(f"over budget: {', '.join(broken)}")
     return results
