@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 from rds_router.core.topology import Objection, Seen, Topology
 
@@ -203,7 +203,7 @@ def _server_changes(old: Seen | None, new: Seen, *, is_writer: bool) -> Iterator
         if new.objection is None:
             yield ReplicaIn(name, new.lag)
         elif new.objection is not Objection.UNSEEN:
-            yield ReplicaOut(name, new.objection.value, _detail(new))
+            yield ReplicaOut(name, new.objection.value, _detail(new, new.objection))
     report = new.report
     if report is None:
         return
@@ -219,18 +219,26 @@ def _trouble(seen: Seen | None) -> tuple[str, str] | None:
     """Why this server cannot serve as the primary, as far as is known."""
     if seen is None or seen.observation is None:
         return None
-    report = seen.observation.report
-    if report is None:
-        return "unreachable", seen.observation.error
-    if report.is_writable is False:
+    if seen.silence is not None:
+        return seen.silence.value, _detail(seen, seen.silence)
+    if seen.observation.report is not None and seen.observation.report.is_writable is False:
         return "read-only", "it refuses writes: point the router at the primary, or make this server writable"
     return None
 
 
-def _detail(seen: Seen) -> str:
-    if seen.objection is Objection.UNREACHABLE and seen.observation is not None:
-        return seen.observation.error
-    return f"{seen.lag:.1f} s" if seen.objection is Objection.LAGGING and seen.lag is not None else ""
+def _detail(seen: Seen, why: Objection) -> str:
+    if why is seen.silence and seen.observation is not None:
+        return f"{seen.observation.error}: {_REMEDIES[why]}"
+    if why is Objection.LAGGING and seen.lag is not None:
+        return f"{seen.lag:.1f} s"
+    return _REMEDIES.get(why, "")
+
+
+_REMEDIES: Final = {
+    Objection.UNREACHABLE: "is the URL right, is the server running, and may this machine reach it?",
+    Objection.LOGIN_REFUSED: "check user, password and database in the URL of this server",
+    Objection.ROGUE: "it is no replica: take it out of the list, or set up replication and read_only",
+}
 
 
 def _twins(old: Topology, new: Topology) -> Iterator[Event]:

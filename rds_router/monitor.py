@@ -67,7 +67,8 @@ class Prober:
                     report = self._with_heartbeat(report, at, writes=as_primary)
         except Exception as error:  # whatever a driver raises is news of this server
             self.close()
-            return Observation(self.name, at, error=one_line(error, self._url))
+            is_refused = self.dialect.verdict_of_error(error) is Verdict.LOGIN
+            return Observation(self.name, at, error=one_line(error, self._url), is_login_refused=is_refused)
         return Observation(self.name, at, report)
 
     def close(self) -> None:

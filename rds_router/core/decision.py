@@ -340,6 +340,6 @@ def _words(seen: Seen, why: Objection, now: float) -> str:
         return f"{name} lagging {seen.lag:.1f} s"
     if why is Objection.TOO_STALE and (staleness := seen.staleness_at(now)) is not None:
         return f"{name} {staleness:.1f} s behind, staler than asked for"
-    if why is Objection.UNREACHABLE and seen.observation is not None:
-        return f"{name} unreachable ({seen.observation.error})"
+    if why is seen.silence and seen.observation is not None:
+        return f"{name} {why.value} ({seen.observation.error})"
     return f"{name} {why.value}"

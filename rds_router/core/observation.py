@@ -53,3 +53,5 @@ class Observation:
     report: Report | None = None
     error: str = ""
     """Why there is no report: one line, no secret in it."""
+    is_login_refused: bool = False
+    """There is no report because the server is there, but does not let this account in."""

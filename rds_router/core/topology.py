@@ -42,6 +42,7 @@ class Objection(enum.Enum):
 
     UNSEEN = "not seen yet"
     UNREACHABLE = "unreachable"
+    LOGIN_REFUSED = "login refused"
     STALE_NEWS = "not heard of lately"
     LAGGING = "lagging"
     UNKNOWN_LAG = "lag unknown"
@@ -74,6 +75,13 @@ class Seen:
     """Over ``max_lag`` once, and not yet back under half of it."""
     objection: Objection | None = Objection.UNSEEN
     """Why it gets no reads; None when it is eligible."""
+
+    @property
+    def silence(self) -> Objection | None:
+        """Why its last probe brought no report; None if it did, or none was made."""
+        if self.observation is None or self.observation.report is not None:
+            return None
+        return Objection.LOGIN_REFUSED if self.observation.is_login_refused else Objection.UNREACHABLE
 
     def is_old_at(self, now: float, policy: RoutingPolicy) -> bool:
         """True if its last news is too old to be believed."""
@@ -335,7 +343,7 @@ def _objection(topology: Topology, seen: Seen, now: float) -> Objection | None:
         return Objection.UNSEEN
     report = seen.observation.report
     if report is None:
-        return Objection.UNREACHABLE
+        return seen.silence
     if seen.is_old_at(now, topology.policy):
         return Objection.STALE_NEWS
     if report.role is Role.PRIMARY:

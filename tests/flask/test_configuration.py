@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
 import sys
@@ -19,7 +20,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
 from rds_router import ConfigurationError, Replica
+from rds_router.events import Event, ReplicaOut
 from rds_router.flask import SQLAlchemy
+from rds_router.lab import Cluster
 from tests.conftest import ClusterFactory
 from tests.flask.conftest import MakeSite
 from tests.session.models import User
@@ -245,6 +248,25 @@ def test_a_wrong_environment_is_refused(environment: pytest.MonkeyPatch, key: st
     environment.setenv(key, value)
     with pytest.raises(ConfigurationError, match=words):
         configured()
+
+
+def test_a_wrong_password_is_told_as_what_it_is(mariadb_cluster: Cluster) -> None:
+    """Through Flask: the account of the replica, not its network; the remedy is named, the password is not."""
+    wrong = make_url(mariadb_cluster.replicas[0].url).set(password="s3cr3t-w0rd")
+    app, db = configured(
+        SQLALCHEMY_DATABASE_URI=mariadb_cluster.primary.url,
+        SQLALCHEMY_REPLICA_URIS=[Replica(wrong, name="r1")],
+        RDS_ROUTER_PROBE_INTERVAL=3600,
+    )
+    with app.app_context():
+        events: list[Event] = []
+        db.router.events.listen(events.append)
+        with contextlib.closing(db.router):
+            assert db.router.refresh(10)
+    (out,) = [each for each in events if isinstance(each, ReplicaOut)]
+    assert (out.server, out.why) == ("r1", "login refused")
+    assert out.detail.endswith("check user, password and database in the URL of this server")
+    assert "s3cr3t-w0rd" not in str(out)
 
 
 def test_db_ssl_ca_decides_whom_to_trust(

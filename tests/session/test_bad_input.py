@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, insert, select
+from sqlalchemy import create_engine, insert, make_url, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from rds_router import ConfigurationError, Replica, Router, RoutingPolicy, RoutingSession
@@ -58,6 +58,7 @@ def test_an_unreachable_replica_is_named_and_the_others_go_on(mariadb_urls: list
     (out,) = told(events, ReplicaOut)
     assert out.startswith("ReplicaOut server='dead' why='unreachable' detail=")
     assert "Connection refused" in out
+    assert "is the URL right, is the server running, and may this machine reach it?" in out
     assert SECRET not in out
 
 
@@ -87,19 +88,44 @@ def test_nobody_answers(closed_port: int) -> None:
     assert len(told(events, PrimaryOut)) == len(told(events, ReplicaOut)) == 1
 
 
-def test_a_wrong_password(mariadb_urls: list[str]) -> None:
-    """The replica is out, the server's own words say why, the password is not among them."""
-    own = mariadb_urls[1].split("@")[0].rsplit(":", 1)[1]
+def with_wrong_password(url: str) -> str:
+    return make_url(url).set(password=SECRET).render_as_string(hide_password=False)
+
+
+REMEDY = "check user, password and database in the URL of this server"
+
+
+def test_a_wrong_password_of_a_replica(mariadb_urls: list[str]) -> None:
+    """The replica is out, the server's own words and the remedy say why, the password is not among them."""
     router, events = watched(
         mariadb_urls[0],
-        [Replica(mariadb_urls[1].replace(f":{own}@", f":{SECRET}@"), name="r1"), Replica(mariadb_urls[2], name="r2")],
+        [Replica(with_wrong_password(mariadb_urls[1]), name="r1"), Replica(mariadb_urls[2], name="r2")],
     )
     with router, RoutingSession(router=router) as session:
         assert session.scalar(A_READ) == "ann"
-    (out,) = told(events, ReplicaOut)
-    assert "server='r1'" in out
-    assert "Access denied" in out
-    assert SECRET not in out
+        assert "r1 login refused (OperationalError: " in str(router.explain(A_READ))
+        assert SECRET not in str(router.explain(A_READ))
+    (out,) = [each for each in events if isinstance(each, ReplicaOut)]
+    assert (out.server, out.why) == ("r1", "login refused")
+    assert "Access denied" in out.detail
+    assert out.detail.endswith(REMEDY)
+    assert SECRET not in str(out)
+
+
+def test_a_wrong_password_of_the_primary(mariadb_urls: list[str]) -> None:
+    """Reads go on; the event says that it is the account, not the network."""
+    router, events = watched(
+        Replica(with_wrong_password(mariadb_urls[0]), name="main"), [Replica(mariadb_urls[1], name="r1")]
+    )
+    with router, RoutingSession(router=router) as session:
+        assert session.scalar(A_READ) == "ann"
+        with pytest.raises(OperationalError, match="Access denied"):
+            session.execute(insert(users).values(id=11, name="eva"))
+    (out,) = [each for each in events if isinstance(each, PrimaryOut)]
+    assert (out.server, out.why) == ("main", "login refused")
+    assert "Access denied" in out.detail
+    assert out.detail.endswith(REMEDY)
+    assert SECRET not in str(out)
 
 
 def test_a_replica_file_that_does_not_exist(sqlite_urls: list[str], tmp_path: Any) -> None:

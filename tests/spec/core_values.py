@@ -37,7 +37,8 @@ def server(name: str, fields: dict[str, Any]) -> Server:
 def observation(name: str, fields: dict[str, Any], *, at: float) -> Observation:
     """One probe. A server called ``db`` is a writable primary, any other a replica, unless the fields say otherwise."""
     if "error" in fields:
-        return Observation(name, fields.get("at", at), error=fields["error"])
+        refused = fields.get("is_login_refused", False)
+        return Observation(name, fields.get("at", at), error=fields["error"], is_login_refused=refused)
     role = fields.get("role", "primary" if name == "db" else "replica")
     usual = {"is_writable": role == "primary", "follows": role == "replica"}
     given = {**usual, **{key: fields[key] for key in _REPORT if key in fields}, "role": Role(role)}

@@ -14,6 +14,7 @@ from rds_router.events import Emitter, Event, ReadOnPrimary, ReplicaIn, ReplicaO
 PRIMARY = Report(Role.PRIMARY, is_writable=True, follows=False)
 REPLICA = Report(Role.REPLICA, lag=0.1, is_writable=False, follows=True)
 READ_ONLY = Report(Role.REPLICA, is_writable=False, follows=False)
+REACH = "is the URL right, is the server running, and may this machine reach it?"
 
 
 def told(*news: tuple[str, Report | str]) -> list[list[str]]:
@@ -32,7 +33,7 @@ def test_a_replica_comes_goes_and_comes_back_once_each() -> None:
     assert told(("r1", REPLICA), ("r1", REPLICA), ("r1", "gone"), ("r1", "gone"), ("r1", lagging), ("r1", REPLICA)) == [
         ["ReplicaIn server='r1' lag=0.1"],
         [],
-        ["ReplicaOut server='r1' why='unreachable' detail='gone'"],
+        [f"ReplicaOut server='r1' why='unreachable' detail='gone: {REACH}'"],
         [],
         ["ReplicaOut server='r1' why='lagging' detail='9.0 s'"],
         ["ReplicaIn server='r1' lag=0.1"],
@@ -49,7 +50,7 @@ def test_the_primary_comes_and_goes() -> None:
         ("db", PRIMARY), ("db", "gone"), ("db", "gone"), ("db", PRIMARY), ("db", READ_ONLY), ("db", PRIMARY)
     ) == [
         ["PrimaryIn server='db'"],
-        ["PrimaryOut server='db' why='unreachable' detail='gone'"],
+        [f"PrimaryOut server='db' why='unreachable' detail='gone: {REACH}'"],
         [],
         ["PrimaryIn server='db'"],
         [
@@ -57,6 +58,23 @@ def test_the_primary_comes_and_goes() -> None:
             "make this server writable'"
         ],
         ["PrimaryIn server='db'"],
+    ]
+
+
+def test_a_refused_login_and_a_stranger_are_told_with_the_remedy() -> None:
+    topology = Topology.of([Server("db", is_primary=True), Server("r1"), Server("r2")], RoutingPolicy())
+    refusals = [Observation(name, 1.0, error="Access denied", is_login_refused=True) for name in ("db", "r1")]
+    all_events: list[str] = []
+    for news in (*refusals, Observation("r2", 1.0, PRIMARY), Observation("r1", 2.0, error="gone")):
+        old, topology = topology, evolve(topology, news, now=news.at)
+        all_events += [str(event) for event in changes(old, topology)]
+    remedy = "check user, password and database in the URL of this server"
+    assert all_events == [
+        f"PrimaryOut server='db' why='login refused' detail='Access denied: {remedy}'",
+        f"ReplicaOut server='r1' why='login refused' detail='Access denied: {remedy}'",
+        "ReplicaOut server='r2' why='accepts writes and follows nobody' detail='it is no replica: take it out of the "
+        "list, or set up replication and read_only'",
+        f"ReplicaOut server='r1' why='unreachable' detail='gone: {REACH}'",
     ]
 
 
@@ -77,7 +95,7 @@ def test_a_missing_grant_is_told_once_also_after_an_outage() -> None:
             "GrantMissing server='r1' grant='GRANT X is missing; without it this stays unknown: the lag'",
         ],
         [],
-        ["ReplicaOut server='r1' why='unreachable' detail='gone'"],
+        [f"ReplicaOut server='r1' why='unreachable' detail='gone: {REACH}'"],
         ["ReplicaOut server='r1' why='lag unknown' detail=''"],
     ]
 

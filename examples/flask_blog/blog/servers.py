@@ -181,8 +181,8 @@ def _row(seen: Seen, is_primary: bool, now: float, counts: Counter[str]) -> Row:
 
 def _state(seen: Seen, is_primary: bool, now: float) -> tuple[str, str, Literal["good", "warn", "bad"]]:
     last = seen.observation
-    if last is not None and last.report is None:
-        return "Unreachable", last.error, "bad"
+    if last is not None and seen.silence is not None:
+        return seen.silence.value.capitalize(), last.error, "bad"
     if is_primary:
         if last is not None and last.report is not None and last.report.is_writable is False:
             return "Read-only", "it is the primary, but refuses writes", "bad"
