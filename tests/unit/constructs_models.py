@@ -14,10 +14,13 @@ from sqlalchemy import (
     Table,
     and_,
     case,
+    delete,
     func,
     literal_column,
     select,
 )
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -28,6 +31,8 @@ from sqlalchemy.orm import (
     query_expression,
     relationship,
 )
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import TypeDecorator, UserDefinedType
 
 
@@ -161,3 +166,35 @@ metadata = MetaData()
 things = Table("things", metadata, Column("id", Integer, primary_key=True), schema="geo")
 users = Table("u", metadata, Column("id", Integer, primary_key=True), Column("name", String(40)), Column("x", Integer))
 places = Table("places", metadata, Column("id", Integer, primary_key=True), Column("shape", Geometry()), schema="geo")
+
+
+u = users.c
+locked = select(u.id).with_for_update()
+deleting = delete(users).returning(u.id)
+
+
+def distinct_on(expression: Any) -> Any:
+    """SELECT DISTINCT ON: an extension in SQLAlchemy 2.1, an argument before."""
+    if hasattr(postgresql, "distinct_on"):
+        return select(users).ext(postgresql.distinct_on(expression))
+    return select(users).distinct(expression)
+
+
+class opaque(FunctionElement[Any]):
+    name = "opaque"
+    type = Integer()
+    inherit_cache = True
+
+
+@compiles(opaque)
+def _opaque(element: Any, compiler: Any, **kw: Any) -> str:
+    return "nextval('numbers')"
+
+
+class Custom(ColumnElement[Any]):
+    inherit_cache = True
+
+
+@compiles(Custom)
+def _custom(element: Any, compiler: Any, **kw: Any) -> str:
+    return "nextval('numbers')"
