@@ -228,7 +228,8 @@ class Router:
         """A replica failed a read: it gets no more until a probe finds it well (R10)."""
         text = one_line(error, self._engines.url(server))
         self.events.emit(ReadRetried(server, text))
-        self._observe(Observation(server, self.clock(), error=text), self._dialect)
+        refused = self.verdict_of(error) is Verdict.LOGIN
+        self._observe(Observation(server, self.clock(), error=text, is_login_refused=refused), self._dialect)
         self._monitor.wake(server)
 
     def replica_engine(self, server: str) -> Engine:

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import create_engine, select, text, update
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy.pool import NullPool
 
 from rds_router import RoutingSession
 from tests.conftest import ClusterFactory
@@ -192,7 +193,8 @@ def test_13_ones_own_writes_are_never_lost(on_sqlite: MakeStage) -> None:
 
 
 def test_14_bind_arguments_and_model_binds_are_honoured(stage: Stage, tmp_path: Any) -> None:
-    other = create_engine(f"sqlite:///{tmp_path / 'other.sqlite'}")
+    # Its sessions outlive it here: a pool would keep what they return, and nobody would close it.
+    other = create_engine(f"sqlite:///{tmp_path / 'other.sqlite'}", poolclass=NullPool)
     Base.metadata.create_all(other)
     with stage.watching() as seen:
         assert stage.session().scalars(select(User), bind_arguments={"bind": other}).all() == []

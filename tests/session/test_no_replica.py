@@ -210,7 +210,8 @@ def test_r8_no_replica_also_means_no_thread(sqlite_urls: list[str]) -> None:
     before = threading.active_count()
     with Router(sqlite_urls[0], policy=RoutingPolicy(probe_interval=0.05)) as router:
         assert router.refresh()
-        assert RoutingSession(router=router).scalar(select(User.id).where(User.id == 1)) == 1
+        with RoutingSession(router=router) as session:
+            assert session.scalar(select(User.id).where(User.id == 1)) == 1
         assert threading.active_count() == before
 
 
