@@ -134,9 +134,10 @@ def _explain_postgresql(tokens: Sequence[str], rules: Rules, pure_functions: Col
 def _query_of(tokens: Sequence[str]) -> Sequence[str]:
     """The query of CREATE TABLE ... AS or DECLARE ... CURSOR FOR, where that is clear, or the statement itself.
 
-    Nothing is created under EXPLAIN without ANALYZE: a standby plans the query and answers.
+    Nothing is created under EXPLAIN without ANALYZE: a standby plans the query and answers. Only the name of a temporary
+    table is looked up in a schema that the session must make first, which a standby refuses.
     """
-    lowered = [t.lower() for t in tokens]
+    lowered = [t.lower().strip('"') for t in tokens]
     if lowered[0] == "declare":
         if "for" not in lowered or "cursor" not in lowered[: lowered.index("for")]:
             return tokens
@@ -144,11 +145,16 @@ def _query_of(tokens: Sequence[str]) -> Sequence[str]:
     else:
         if "as" not in lowered or {"table", "materialized"}.isdisjoint(lowered[1:4]):
             return tokens
+        if not _TEMPORARY.isdisjoint(lowered[: lowered.index("as")]):
+            return tokens
         query = tokens[lowered.index("as") + 1 :]
         for end in (["with", "data"], ["with", "no", "data"]):
             if [t.lower() for t in query[-len(end) :]] == end:
                 query = query[: -len(end)]
     return query if query and query[0].lower() in _QUERIES | {"("} else tokens
+
+
+_TEMPORARY = frozenset({"temp", "temporary", "pg_temp"})
 
 
 def _planned(tokens: Sequence[str], rules: Rules, pure_functions: Collection[str]) -> Statement:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import socket
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,15 +66,21 @@ def container_trouble() -> str:
     """Why no container can be started here; empty when one can."""
     if importlib.util.find_spec("testcontainers") is None:
         return "testcontainers is missing: pip install testcontainers"
-    socket = Path("/var/run/docker.sock")
-    if "DOCKER_HOST" not in os.environ and not socket.exists():
-        return f"no container engine: no {socket} and no DOCKER_HOST; .ci/servers/containers.sh starts one"
+    address = os.environ.get("DOCKER_HOST", f"unix://{_SOCKET}")
+    if address == f"unix://{_SOCKET}" and not Path(_SOCKET).exists():
+        return f"no container engine: no {_SOCKET} and no DOCKER_HOST; .ci/servers/containers.sh starts one"
     import docker  # type: ignore[import-untyped,unused-ignore]
 
     try:
-        client = docker.from_env(timeout=5)
-        client.ping()
-        client.close()
+        if address.startswith("unix://"):
+            # The client leaves its socket open if nobody listens there any more.
+            with socket.socket(socket.AF_UNIX) as door:
+                door.connect(address.removeprefix("unix://"))
+        with contextlib.closing(docker.from_env(timeout=5)) as client:
+            client.ping()
     except (docker.errors.DockerException, OSError) as error:
         return f"the container engine does not answer: {str(error).splitlines()[0]}"
     return ""
+
+
+_SOCKET = "/var/run/docker.sock"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from rds_router.lab import cli, cluster
-from rds_router.lab.doctor import examine
+from rds_router.lab.doctor import container_trouble, examine
 
 
 def test_doctor_names_every_way_and_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,6 +33,18 @@ def test_doctor_prints_a_table_and_json() -> None:
     assert "sqlite" in table.output
     data = CliRunner().invoke(cli.command_group(), ["doctor", "--json"])
     assert {row["engine"] for row in json.loads(data.output)} >= {"mariadb", "mysql", "postgresql", "sqlite"}
+
+
+def test_a_socket_that_nobody_listens_on_is_no_container_engine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An engine that ended and left its socket behind is told as such, and nothing stays open (warnings are errors)."""
+    pytest.importorskip("testcontainers")
+    left_behind = tmp_path / "docker.sock"
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(left_behind))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{left_behind}")
+    assert container_trouble() == "the container engine does not answer: [Errno 111] Connection refused"
 
 
 def test_addresses_as_settings_of_an_application() -> None:
