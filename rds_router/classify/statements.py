@@ -134,8 +134,8 @@ def _explain_postgresql(tokens: Sequence[str], rules: Rules, pure_functions: Col
 def _query_of(tokens: Sequence[str]) -> Sequence[str]:
     """The query of CREATE TABLE ... AS or DECLARE ... CURSOR FOR, where that is clear, or the statement itself.
 
-    Nothing is created under EXPLAIN without ANALYZE: a standby plans the query and answers. Only the name of a temporary
-    table is looked up in a schema that the session must make first, which a standby refuses.
+    Nothing is created under EXPLAIN without ANALYZE: a standby plans the query and answers. Only a temporary table's
+    name is looked up in a schema that the session must make first, which a standby refuses.
     """
     lowered = [t.lower().strip('"') for t in tokens]
     if lowered[0] == "declare":
