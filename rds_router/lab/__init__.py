@@ -8,6 +8,7 @@
         c.kill(c.primary)
         c.promote(c.replicas[1])
 
+``Proxy`` is a wire to one of them that can be slow, cut after the n-th packet, or lead nowhere.
 Stands alone: it imports nothing else of rds_router. ``python -m rds_router.lab doctor`` says what it can start here.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from rds_router.lab.clusters import Cluster, cluster
 from rds_router.lab.errors import EngineMissing, LabError, LabTimeout, NotSupported, ServerFailed
+from rds_router.lab.proxy import Proxy
 from rds_router.lab.server import Server, State
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "LabError",
     "LabTimeout",
     "NotSupported",
+    "Proxy",
     "Server",
     "ServerFailed",
     "State",
