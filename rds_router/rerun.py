@@ -1,0 +1,59 @@
+"""A statement that its replica failed is run again elsewhere, if nothing of it was delivered and nothing was written.
+
+1. Refused as a write by a read-only replica: on the primary, and its shape is remembered (R9).
+2. The replica is gone, full, or lets nobody in: on another one, or on the primary if there is none (R10).
+3. Whatever else goes wrong is the caller's to see.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final
+
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DBAPIError
+
+from rds_router.core.scope import Hold
+from rds_router.dialects.base import Verdict
+from rds_router.session_scope import ScopedSession
+
+_SERVERS_FAULT: Final = (Verdict.GONE, Verdict.TOO_MANY, Verdict.LOGIN)
+
+
+class RerunningSession(ScopedSession):
+    """A Session whose reads survive the replica that they were sent to."""
+
+    def _may_run_again(self, statement: Any, error: DBAPIError, failed: set[str]) -> bool:
+        """A replica failed the statement, nothing of it was delivered, and this transaction has written nothing."""
+        router, server = self._router, self._answering
+        if router is None or server is None or self._scope.wrote or error.orig is None or server in failed:
+            return False
+        failed.add(server)
+        verdict = router.verdict_of(error.orig)
+        if verdict is Verdict.READ_ONLY:
+            # R9: it was a write after all. On the primary this time, as its shape from now on.
+            router.healed(statement, server, error.orig)
+            self._hold(Hold.WROTE, wrote=True)
+            return True
+        if verdict in _SERVERS_FAULT or error.connection_invalidated:
+            # R10: on another replica, or on the primary if there is none.
+            router.lost(server, error.orig)
+            self._take_out(router.replica_engine(server))
+            self._scope = replace(self._scope, pinned=None)
+            self._pin = None
+            return True
+        return False
+
+    def _take_out(self, engine: Engine) -> None:
+        """A connection that broke inside a SessionTransaction stays in it and makes commit() raise."""
+        transaction = self.get_transaction()
+        joined = transaction._connections if transaction is not None else {}
+        if engine in joined:
+            connection, begun = joined[engine][:2]
+            del joined[engine]
+            joined.pop(connection, None)
+            with suppress(Exception):  # it is broken, in whichever way
+                connection.invalidate()
+                begun.close()
+                connection.close()

@@ -1,0 +1,137 @@
+"""What one session has done and settled on, from the begin of its root transaction to the end.
+
+1. The scope begins anew when the root transaction ends, whoever ended it: the events below tell.
+2. The first write settles the transaction on one engine of the primary (``_home``), the first read on one of a
+   replica (``_pin``): nothing moves inside it (R2, R3).
+3. A commit that wrote leaves a token, which the scope carries on (R5).
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.orm import Session, SessionTransaction
+
+from rds_router import causality, drivers
+from rds_router.core.scope import FRESH, Hold, Scope
+from rds_router.core.token import Token
+from rds_router.core.topology import Topology
+from rds_router.router import Router
+
+
+class ScopedSession(Session):
+    """A Session that knows what it has done. Where its statements go is for the classes below to say."""
+
+    def __init__(
+        self, bind: Engine | Connection | None = None, *, router: Router | None = None, **options: Any
+    ) -> None:
+        # By keyword: a session class further down may have a first argument of its own (Flask-SQLAlchemy's has).
+        super().__init__(bind=bind, **options)
+        self._router = router
+        self._scope: Scope = FRESH
+        # What the transaction has settled on: nothing moves inside it.
+        self._home: Engine | None = None
+        self._pin: tuple[Topology, Engine] | None = None
+        self._home_connection: Any = None
+        self._told: str | None = None
+        self._committed = False
+        # The replica that the statement under way was sent to.
+        self._answering: str | None = None
+
+    @property
+    def token(self) -> Token | None:
+        """What later reads may not go behind; None before the first commit that wrote."""
+        return self._scope.token
+
+    def locate(self) -> Token | None:
+        """The token in a form that means something in other processes, remembered.
+
+        Costs one round trip to the primary after a commit that wrote, else none. Raises the driver's error if the
+        primary does not answer.
+        """
+        token, router = self._scope.token, self._router
+        if token is not None and token.at is not None and router is not None and router.policy.after_write != "primary":
+            # The transaction's own connection if there is one: the pool may have no second to give.
+            at_hand = None if self._home is None else super().connection({"bind": self._home})
+            located = causality.located(token, at_hand or router.primary_engine(), router.dialect)
+            self._scope = replace(self._scope, token=located)
+        return self._scope.token
+
+    def read_after(self, token: Token | None) -> None:
+        """Never read behind ``token`` from now on, nor behind what this session has written."""
+        if token is not None:
+            self._scope = replace(self._scope, token=token.merge(self._scope.token))
+            self._pin = None
+
+    def _hold(self, hold: Hold, *, wrote: bool) -> None:
+        self._scope = self._scope.held(hold, wrote=wrote)
+        self._pin = None
+
+    def _at_home(self, router: Router) -> Engine:
+        """The primary's engine, and the same one until the transaction ends, wherever the primary goes meanwhile."""
+        self._answering = None
+        if self._home is None:
+            self._home = router.primary_engine()
+        return self._home
+
+    def _notice(self, clause: Any) -> None:
+        """Text, DDL and the like may commit by themselves: a rollback at the end need not undo them."""
+        if not (clause.is_select or clause.is_dml):
+            self._committed = True
+
+    def _end_scope(self, router: Router) -> None:
+        scope = self._scope
+        if scope is not FRESH:
+            written = self._written(router) if scope.wrote and self._may_have_committed() else None
+            self._scope = scope.ended(written=written)
+        self._committed = False
+        self._pin = self._home = self._home_connection = self._told = None
+
+    def _may_have_committed(self) -> bool:
+        return self._committed or (self._home is not None and _is_autocommitting(self._home))
+
+    def _written(self, router: Router) -> Token | None:
+        """The trace of a commit: as the server told it, else the moment by which it was done."""
+        if self._told == "":
+            return None  # told that nothing changed
+        if self._told is not None and router.policy.after_write != "primary":  # that counts from a moment
+            with suppress(ValueError):
+                return Token(position=router.dialect.parse_position(self._told))
+        return Token(at=router.clock())
+
+
+def _is_autocommitting(engine: Engine) -> bool:
+    level = engine.get_execution_options().get("isolation_level")
+    return "AUTOCOMMIT" in (level, getattr(engine.dialect, "_on_connect_isolation_level", None))
+
+
+@event.listens_for(ScopedSession, "after_begin")
+def _after_begin(session: ScopedSession, transaction: SessionTransaction, connection: Connection) -> None:
+    if session._home is not None and not transaction.nested and connection.engine is session._home:
+        session._home_connection = connection.connection.dbapi_connection
+        drivers.forget_position(session._home_connection)
+
+
+@event.listens_for(ScopedSession, "before_commit")
+def _before_commit(session: ScopedSession) -> None:
+    # A COMMIT whose answer is lost, or one that fails on the replica's connection only, may have been carried out.
+    if not session.in_nested_transaction():
+        session._committed = True
+
+
+@event.listens_for(ScopedSession, "after_commit")
+def _after_commit(session: ScopedSession) -> None:
+    if not session.in_nested_transaction():
+        session._committed = True
+        session._told = drivers.told_position(session._home_connection)
+
+
+@event.listens_for(ScopedSession, "after_transaction_end")
+def _after_transaction_end(session: ScopedSession, transaction: SessionTransaction) -> None:
+    # Session.commit() is not enough to listen to: `with session.begin():` never calls it.
+    if transaction.parent is None and session._router is not None:
+        session._end_scope(session._router)
