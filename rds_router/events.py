@@ -131,6 +131,22 @@ class StillBehind(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TokenByTime(Event):
+    """The position of a write is not known, so its token travels as a time."""
+
+    server: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIgnored(Event):
+    """A token that was brought cannot be read, or is another cluster's: its reader is on the primary for a while."""
+
+    level = logging.DEBUG
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReadRetried(Event):
     """A replica failed a read for a reason of its own; the read was run again elsewhere."""
 

@@ -19,9 +19,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy.engine import URL, Engine
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql.base import Executable
 
+from rds_router import causality
 from rds_router.classify.cache import Classifier
 from rds_router.core.decision import Decision, Reason, decide, first_read
 from rds_router.core.observation import Observation
@@ -34,7 +36,17 @@ from rds_router.dialects import dialect_for
 from rds_router.dialects.base import Dialect, Verdict
 from rds_router.engines import Engines, OnEngine
 from rds_router.errors import RouterClosed
-from rds_router.events import CaughtUp, Emitter, Healed, ReadOnPrimary, ReadRetried, StillBehind, changes
+from rds_router.events import (
+    CaughtUp,
+    Emitter,
+    Healed,
+    ReadOnPrimary,
+    ReadRetried,
+    StillBehind,
+    TokenByTime,
+    TokenIgnored,
+    changes,
+)
 from rds_router.monitor import Monitor, Prober, one_line
 from rds_router.routed_engine import RoutedEngine
 from rds_router.servers import ReplicaLike, targets
@@ -81,6 +93,8 @@ class Router:
         self.healed_shapes: Counter[str] = Counter()
         """How often replicas refused statements of each shape; of the last 1024 shapes."""
         self.has_replicas = len(found) > 1
+        self.cluster = self.policy.cluster or causality.cluster_of(found[0].url)
+        """What tokens call this cluster."""
         self.primary = RoutedEngine("primary", self.primary_engine)
         self.reader = RoutedEngine("reader", self._reader_engine)
         self._random = random
@@ -220,6 +234,59 @@ class Router:
         finally:
             _captured.reset(mark)
 
+    @contextmanager
+    def read_after(self, token: Token | str | None) -> Iterator[Router]:
+        """Sessions made in this thread or task while the block runs never read behind ``token``.
+
+        For work that was handed over: a job, a message, another service's call. ``token`` is a ``session.token``, or
+        its text as it came out of the queue; None or an empty text asks for nothing. One that cannot be read, or comes
+        from another cluster, sends its readers to the primary for ``after_write_window``.
+        """
+        arrived = self.arriving(token)
+        mark = _awaited.set(_awaited.get() if arrived is None else (*_awaited.get(), (self, arrived)))
+        try:
+            yield self
+        finally:
+            _awaited.reset(mark)
+
+    def awaited(self) -> Token | None:
+        """What :meth:`read_after` demands of a session that is made here and now."""
+        token = None
+        for router, each in _awaited.get():
+            if router is self:
+                token = each.merge(token)
+        return token
+
+    def arriving(self, token: Token | str | None) -> Token | None:
+        """A token from elsewhere, or its text, as it counts in this process."""
+        if not token:
+            return None
+        try:
+            return causality.arriving(token, cluster=self.cluster, ahead=self._primary_is_ahead())
+        except ValueError as error:
+            self.events.emit(TokenIgnored(str(error)))
+            return Token(unplaced=self.clock())
+
+    def departing(self, token: Token) -> Token:
+        """A token of this process as it travels. Asks nobody: see :meth:`located`."""
+        return causality.departing(token, cluster=self.cluster, ahead=self._primary_is_ahead())
+
+    def located(self, token: Token, at_hand: Connection | None) -> Token:
+        """``token`` with the primary's position in place of a moment, at one round trip; unchanged if it has none.
+
+        ``at_hand``: a connection to the primary that the caller has already, for the pool may have no second to give.
+        """
+        writer = self._topology[self._topology.writer].report
+        has_none = writer is not None and writer.position is None
+        if token.at is None or has_none or self.policy.after_write == "primary":  # that counts from a moment
+            return token
+        try:
+            return causality.located(token, at_hand or self.primary_engine(), self._dialect)
+        except SQLAlchemyError as error:
+            server = self._topology.writer
+            self.events.emit(TokenByTime(server, one_line(error, self._engines.url(server))))
+            return token
+
     def verdict_of(self, error: BaseException) -> Verdict:
         """What a driver's error means."""
         return self._dialect.verdict_of_error(error)
@@ -263,6 +330,8 @@ class Router:
         behind = decision.behind_token
         if token is None or not behind or not self._monitor.is_running or now < self._in_vain.get(token, now):
             return None
+        if token.unplaced is not None and now - token.unplaced < self.policy.after_write_window:
+            return None
         end = now + self.policy.causal_wait
         # A moment can only be compared once the primary's position after it is known.
         asked = behind if token.at is None else (self._topology.writer, *behind)
@@ -282,7 +351,12 @@ class Router:
 
     def _reader_engine(self) -> Engine:
         # Always the guarded kind, also when the last resort is the primary: whoever asks for a reader must not write.
-        return self._engines.get(self.route(A_READ).target, "replica")
+        token = self.awaited()
+        return self._engines.get(self.route(A_READ, Scope(token=token) if token else FRESH).target, "replica")
+
+    def _primary_is_ahead(self) -> float:
+        """By how much the primary's clock is ahead of ours, which is monotonic."""
+        return time.time() - self.clock()
 
     def _is_writer(self, name: str) -> bool:
         return self._topology.writer == name
@@ -335,6 +409,7 @@ _MAX_IN_VAIN: Final = 1024
 """How many tokens that were waited for in vain are remembered; more are forgotten all at once."""
 _MAX_HEALED_SHAPES: Final = 1024
 _captured: ContextVar[list[Routed] | None] = ContextVar("rds_router captured", default=None)
+_awaited: ContextVar[tuple[tuple[Router, Token], ...]] = ContextVar("rds_router awaited", default=())
 _routers: weakref.WeakSet[Router] = weakref.WeakSet()
 
 

@@ -266,6 +266,6 @@ class scoped_session(_scoped_session[RoutingSession]):
         """See :attr:`RoutingSession.token`."""
         return self().token
 
-    def read_after(self, token: Token | None) -> None:
+    def read_after(self, token: Token | str | None) -> None:
         """See :meth:`RoutingSession.read_after`."""
         self().read_after(token)

@@ -16,7 +16,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Session, SessionTransaction
 
-from rds_router import causality, drivers
+from rds_router import drivers
 from rds_router.core.scope import FRESH, Hold, Scope
 from rds_router.core.token import Token
 from rds_router.core.topology import Topology
@@ -32,7 +32,8 @@ class ScopedSession(Session):
         # By keyword: a session class further down may have a first argument of its own (Flask-SQLAlchemy's has).
         super().__init__(bind=bind, **options)
         self._router = router
-        self._scope: Scope = FRESH
+        awaited = None if router is None else router.awaited()
+        self._scope: Scope = FRESH if awaited is None else Scope(token=awaited)
         # What the transaction has settled on: nothing moves inside it.
         self._home: Engine | None = None
         self._pin: tuple[Topology, Engine] | None = None
@@ -44,27 +45,25 @@ class ScopedSession(Session):
 
     @property
     def token(self) -> Token | None:
-        """What later reads may not go behind; None before the first commit that wrote."""
-        return self._scope.token
+        """What later reads may not go behind, wherever they happen; None before the first commit that wrote.
 
-    def locate(self) -> Token | None:
-        """The token in a form that means something in other processes, remembered.
-
-        Costs one round trip to the primary after a commit that wrote, else none. Raises the driver's error if the
-        primary does not answer.
+        ``str(session.token)`` travels through a queue to ``router.read_after()``. Costs one round trip to the primary
+        after a commit whose position the driver was not told, else none, and never raises.
         """
         token, router = self._scope.token, self._router
-        if token is not None and token.at is not None and router is not None and router.policy.after_write != "primary":
-            # The transaction's own connection if there is one: the pool may have no second to give.
+        if token is None or router is None:
+            return token
+        if token.at is not None:
             at_hand = None if self._home is None else super().connection({"bind": self._home})
-            located = causality.located(token, at_hand or router.primary_engine(), router.dialect)
-            self._scope = replace(self._scope, token=located)
-        return self._scope.token
+            token = router.located(token, at_hand)
+            self._scope = replace(self._scope, token=token)
+        return router.departing(token)
 
-    def read_after(self, token: Token | None) -> None:
-        """Never read behind ``token`` from now on, nor behind what this session has written."""
-        if token is not None:
-            self._scope = replace(self._scope, token=token.merge(self._scope.token))
+    def read_after(self, token: Token | str | None) -> None:
+        """Never read behind ``token``, or its text, from now on, nor behind what this session has written."""
+        arrived = token if self._router is None or not token else self._router.arriving(token)
+        if isinstance(arrived, Token):
+            self._scope = replace(self._scope, token=arrived.merge(self._scope.token))
             self._pin = None
 
     def _hold(self, hold: Hold, *, wrote: bool) -> None:

@@ -319,13 +319,17 @@ def _is_behind(seen: Seen, scope: Scope, policy: RoutingPolicy, now: float) -> b
     """R5: it may lack what this client has written, and nobody has allowed that."""
     if scope.token is None or policy.after_write != "token" or scope.wish == "replica":
         return False
+    unplaced = scope.token.unplaced
+    if unplaced is not None and now - unplaced < policy.after_write_window:
+        return True
     return not (seen.satisfies(scope.token) or _has_aged_out(seen, scope.token, policy, now))
 
 
 def _wrote_lately(scope: Scope, policy: RoutingPolicy, now: float) -> bool:
     if scope.token is None or scope.wish == "replica":
         return False
-    return scope.token.at is None or now - scope.token.at < policy.after_write_window
+    moments = [each for each in (scope.token.at, scope.token.unplaced) if each is not None]
+    return not moments or now - max(moments) < policy.after_write_window
 
 
 def _has_aged_out(seen: Seen, token: Token, policy: RoutingPolicy, now: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias, get_args
@@ -59,6 +60,9 @@ class RoutingPolicy:
     """After this a probe counts as failed."""
     zone: str = ""
     """Replicas of this zone are preferred while one of them is eligible."""
+    cluster: str = ""
+    """What tokens call the cluster; processes that exchange tokens need the same. Made of the primary's address when
+    not given."""
     pure_functions: frozenset[str] = field(default_factory=frozenset)
     """Names of your own SQL functions that only read, so that statements calling them may go to a replica."""
 
@@ -146,6 +150,12 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
+def _word(name: str, value: Any) -> str:
+    if not (isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_.-]{0,64}", value)):
+        raise PolicyError(name, value, "at most 64 letters, digits, dots, hyphens and underscores")
+    return value
+
+
 def _names(name: str, value: Any) -> frozenset[str]:
     if isinstance(value, str):
         value = value.split(",")
@@ -170,5 +180,6 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "probe_interval": _seconds(minimum=0.01, maximum=3600.0),
     "probe_timeout": _seconds(minimum=0.05, maximum=60.0),
     "zone": _text,
+    "cluster": _word,
     "pure_functions": _names,
 }

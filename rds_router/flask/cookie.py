@@ -13,7 +13,6 @@ from typing import Final
 from flask import Flask, Request, Response
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
-from rds_router.core.position import format_position, parse_position
 from rds_router.core.token import Token
 from rds_router.router import Router
 
@@ -33,10 +32,9 @@ def write(app: Flask, response: Response, router: Router, token: Token, *, is_se
     serializer = _serializer(app)
     if serializer is None:
         return False
-    text = format_position(token.position) if token.position is not None and token.at is None else ""
     response.set_cookie(
         NAME,
-        str(serializer.dumps(text)),
+        str(serializer.dumps(str(token))),
         max_age=lifetime(router),
         httponly=True,
         secure=is_secure,
@@ -61,11 +59,11 @@ def read(app: Flask, request: Request, router: Router) -> Token | None:
         payload, signed_at = serializer.loads(text, max_age=lifetime(router), return_timestamp=True)
     except BadSignature:  # SignatureExpired is one
         return None
-    try:
-        return Token(position=parse_position(str(payload)))
-    except (TypeError, ValueError):
+    token = router.arriving(str(payload))
+    if token is not None and token.unplaced is not None:
         age = time.time() - signed_at.timestamp() - _SLACK
-        return Token(at=router.clock() - max(0.0, age))
+        return Token(unplaced=token.unplaced - max(0.0, age))
+    return token
 
 
 def _serializer(app: Flask) -> URLSafeTimedSerializer | None:

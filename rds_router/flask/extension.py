@@ -148,12 +148,10 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
         if router is None or token is None or token == self.request_token() or not _uses_tokens(router):
             return response
         # The session that wrote may be gone (remove()); a new one begins with the same token.
-        session = cast("FlaskRoutingSession", self.session())
-        try:
-            token = session.locate() or token
-        except SQLAlchemyError as error:
-            _log.warning("the position of a write is not known (%s): its author reads by time", type(error).__name__)
-        if not cookie.write(app, response, router, token, is_secure=request.is_secure) and not app.config.get(
+        travelling = cast("FlaskRoutingSession", self.session()).token
+        if travelling is None:
+            return response
+        if not cookie.write(app, response, router, travelling, is_secure=request.is_secure) and not app.config.get(
             "_RDS_ROUTER_TOLD"
         ):
             app.config["_RDS_ROUTER_TOLD"] = True

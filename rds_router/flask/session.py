@@ -26,8 +26,8 @@ class FlaskRoutingSession(RoutingSession, _BindKeySession):
 
     def _end_scope(self, router: Router) -> None:
         super()._end_scope(router)
-        if self.token is not None and has_app_context():
-            g._rds_router_written = self.token
+        if self._scope.token is not None and has_app_context():
+            g._rds_router_written = self._scope.token
 
     def get_bind(
         self,

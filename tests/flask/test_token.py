@@ -191,7 +191,7 @@ def test_a_signed_payload_nobody_understands_is_a_recent_write(workers: tuple[Si
     with second.app.test_request_context(headers={"Cookie": f"{cookie.NAME}={payload!s}"}):
         token = second.db.request_token()
         assert token is not None
-        assert token.at is not None
+        assert token.unplaced is not None
 
 
 def test_an_expired_cookie_is_ignored(workers: tuple[Site, Site], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,13 +239,13 @@ def test_a_token_that_cannot_be_located_travels_as_a_time(site: Site, monkeypatc
     """The primary died between the commit and the question for its position: the client still reads his write."""
     from sqlalchemy.exc import OperationalError
 
-    from rds_router import RoutingSession
+    from rds_router import causality
 
-    def fail(self: RoutingSession) -> None:
+    def fail(*_: object) -> None:
         raise OperationalError("SELECT", {}, Exception("gone"))
 
     client = with_views(site).app.test_client()
-    monkeypatch.setattr(RoutingSession, "locate", fail)
+    monkeypatch.setattr(causality, "located", fail)
     assert "Set-Cookie" in client.post("/users").headers
     page, seen = parts(site, lambda: client.get("/users"))
     assert (page.text, seen) == ("4", ["primary"])

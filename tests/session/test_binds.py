@@ -155,7 +155,7 @@ def test_r7_without_a_router_it_is_a_plain_session(elsewhere: Engine) -> None:
         assert session.scalar(A_READ) == "stranger"
         with session.using_primary(), session.begin_nested():
             assert session.scalar(A_READ) == "stranger"
-        assert session.locate() is None
+        assert session.token is None
     with RoutingSession() as session, pytest.raises(UnboundExecutionError):
         session.scalar(A_READ)
 

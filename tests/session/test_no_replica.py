@@ -199,7 +199,7 @@ def test_r8_no_replica_no_token(on_sqlite: Callable[..., Stage]) -> None:
     session.connection()
     session.commit()
     with stage.watching() as seen:
-        assert session.locate() is None
+        assert session.token is None
     assert seen == []
     assert str(stage.router.explain(select(User))) == "primary (primary: no replica is configured)"
 

@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import selectinload, subqueryload
 
 from rds_router import Token
+from rds_router.testing import Clock
 from tests.session.conftest import MakeStage
 from tests.session.models import User, users
 from tests.session.stage import Stage
@@ -100,7 +101,7 @@ def test_r5_a_token_passes_from_session_to_session(stage: Stage) -> None:
     """As from request to request: located, it means the same to another router."""
     writer, reader = stage.session(), stage.session()
     write(writer)
-    token = writer.locate()
+    token = writer.token
     assert token is not None
     assert token.position is not None
     assert token.at is None
@@ -118,19 +119,59 @@ def test_r5_read_after_within_a_transaction_holds_from_the_next_read_on(stage: S
     with stage.watching() as seen:
         reader.scalar(A_READ)
         write(writer)
-        reader.read_after(writer.locate())
+        reader.read_after(writer.token)
         reader.scalar(A_READ)
     assert seen.parts[0] == "replica"
     assert seen.parts[-1] == "primary"
 
 
-def test_r5_locate_twice_asks_once(stage: Stage) -> None:
+def test_r5_a_token_passes_as_text(stage: Stage) -> None:
+    """Through a queue: sessions made under router.read_after(), and its reader engine, do not read behind it."""
+    writer = stage.session()
+    write(writer)
+    text_of_it = str(writer.token)
+    assert Token.parse(text_of_it) == writer.token
+    assert writer.token is not None
+    assert writer.token.cluster == stage.router.cluster
+    with stage.watching() as seen, stage.router.read_after(text_of_it):
+        assert stage.session().scalar(A_READ) == "anna"
+        with stage.router.reader.connect() as connection:
+            assert connection.scalar(A_READ) == "anna"
+    with stage.watching() as later:
+        stage.session().scalar(A_READ)
+    assert (seen.servers, later.parts) == (["primary", "primary"], ["replica"])
+
+
+@pytest.mark.parametrize("brought", ["nonsense", "cluster:another;mariadb:0-1-5", "here:5.0"])
+def test_r5_a_token_that_says_nothing_here(make_stage: MakeStage, brought: str) -> None:
+    """Unreadable, or another cluster's: the primary for after_write_window, then as for anybody; counted."""
+    clock = Clock()
+    stage = make_stage(policy={"after_write_window": 5.0, "probe_interval": 3600.0}, clock=clock)
+    with stage.watching() as seen, stage.router.read_after(brought):
+        session = stage.session()
+        for seconds in (0.0, 4.9, 0.2):
+            clock.advance(seconds)
+            session.scalar(A_READ)
+            session.rollback()
+    assert seen.parts == ["primary", "primary", "replica"]
+    assert stage.router.events.counts["TokenIgnored"] == 1
+
+
+@pytest.mark.parametrize("brought", [None, ""])
+def test_r5_no_token_asks_for_nothing(stage: Stage, brought: str | None) -> None:
+    with stage.watching() as seen, stage.router.read_after(brought):
+        stage.session().scalar(A_READ)
+    assert seen.parts == ["replica"]
+    assert stage.router.events.counts["TokenIgnored"] == 0
+
+
+def test_r5_a_token_is_located_once(stage: Stage) -> None:
     session = stage.session()
-    assert session.locate() is None
+    assert session.token is None
     write(session)
-    token = session.locate()
+    token = session.token
     with stage.watching() as seen:
-        assert session.locate() == token
+        assert session.token == token
     assert seen == []
 
 

@@ -100,6 +100,10 @@ with make_session() as session:
         session.execute(select(Post), execution_options={"rds_route": "replica"})
     assert_type(session.token, Token | None)
     session.read_after(session.token)
+    session.read_after(str(session.token))
+    assert_type(Token.parse("mariadb:0-1-5"), Token)
+    with router.read_after("mariadb:0-1-5") as reading:
+        assert_type(reading, Router)
 registry = scoped_session(make_session)
 with registry.using_primary():
     assert_type(registry.token, Token | None)

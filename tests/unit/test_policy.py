@@ -30,6 +30,7 @@ policies = st.builds(
     probe_interval=st.floats(0.01, 3600.0),
     probe_timeout=st.floats(0.05, 60.0),
     zone=st.text(max_size=10),
+    cluster=st.from_regex(r"[A-Za-z0-9._-]{0,64}", fullmatch=True),
     pure_functions=names,
 )
 
@@ -52,7 +53,7 @@ def test_a_policy_made_of_strings_as_the_environment_has_them_is_the_same(policy
 def test_every_field_is_covered_by_these_properties() -> None:
     """A new field that is not checked, or not drawn above, is noticed here."""
     drawn = {"APP_" + field.name.upper() for field in dataclasses.fields(RoutingPolicy)}
-    assert len(drawn) == 15, "a new field: draw it above"
+    assert len(drawn) == 16, "a new field: draw it above"
     for field in dataclasses.fields(RoutingPolicy):
         with pytest.raises(PolicyError, match=field.name.upper()):
             RoutingPolicy.from_settings({field.name.upper(): object()})
@@ -85,6 +86,8 @@ def test_settings_of_others_are_ignored() -> None:
         ("guard", "maybe", "true or false"),
         ("heartbeat", 2, "true or false"),
         ("zone", None, "a string"),
+        ("cluster", "blog;db", "at most 64 letters, digits, dots, hyphens and underscores"),
+        ("cluster", "é", "at most 64 letters, digits, dots, hyphens and underscores"),
         ("pure_functions", 5, "names of SQL functions: a list, or one comma-separated string"),
         ("pure_functions", [5], "names of SQL functions: a list, or one comma-separated string"),
     ],
