@@ -16,7 +16,7 @@ def main() -> None:
             raise
         print(
             f"rds-router: the command line needs {missing.name}, which is not installed. "
-            "Install it with: pip install 'rds-router[lab]'",
+            "Install it with: pip install 'rds-router[cli]'",
             file=sys.stderr,
         )
         raise SystemExit(2) from None

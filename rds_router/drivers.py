@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -82,6 +83,29 @@ def socket_of(connection: Any) -> int | None:
         return int(connection.fileno())
     sock = getattr(connection, "_sock", None)  # PyMySQL
     return int(sock.fileno()) if sock is not None else None
+
+
+def number_of(connection: Any) -> int | None:
+    """The number that the server gave a DBAPI connection when it was opened, or None where the driver does not tell.
+
+    ``CONNECTION_ID()`` or ``pg_backend_pid()`` says another one if a pooler stands between.
+    """
+    if hasattr(connection, "thread_id"):  # PyMySQL, mysqlclient
+        return int(connection.thread_id())
+    info = getattr(connection, "info", None)
+    number = getattr(info, "backend_pid", None)  # psycopg
+    return int(number) if number else None
+
+
+def verifies(connection: Any) -> bool | None:
+    """True if a DBAPI connection checked the server's certificate and name; None if the driver does not tell."""
+    context = getattr(connection, "ctx", None)
+    if isinstance(context, ssl.SSLContext):  # PyMySQL
+        return context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname
+    parameters = getattr(getattr(connection, "info", None), "get_parameters", None)
+    if parameters is not None:  # psycopg
+        return bool(parameters().get("sslmode") == "verify-full")
+    return None
 
 
 def _time_limits(url: URL, timeout: float) -> dict[str, Any]:

@@ -10,7 +10,10 @@ import click
 
 from rds_router._version import __version__
 
-COMMANDS: Final[Mapping[str, str]] = {"classify": "rds_router.cli.classify:classify"}
+COMMANDS: Final[Mapping[str, str]] = {
+    "classify": "rds_router.cli.classify:classify",
+    "doctor": "rds_router.cli.doctor:doctor",
+}
 """Name of a command -> where it is."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from rds_router.core.observation import Report
 from rds_router.dialects.base import Denied, Dialect, Query, Row, Verdict
@@ -28,7 +29,16 @@ def run_probe(dialect: Dialect, execute: Callable[[str], Sequence[Row]]) -> Repo
 
 def missing_grant(grant: str, without: str) -> str:
     """One line for people: the grant that is missing, and what therefore stays unknown."""
-    return f"GRANT {grant} is missing; without it these stay unknown: {without}"
+    return f"GRANT {grant}{_MISSING}{without}"
+
+
+def told_grant(missing: str) -> tuple[str, str] | None:
+    """The grant and what it is for, of a line that :func:`missing_grant` made; None for any other line."""
+    grant, found, without = missing.partition(_MISSING)
+    return (grant.removeprefix("GRANT "), without) if found else None
+
+
+_MISSING: Final = " is missing; without it these stay unknown: "
 
 
 def _ask(query: Query, dialect: Dialect, execute: Callable[[str], Sequence[Row]]) -> Sequence[Row] | Denied:

@@ -7,10 +7,14 @@ copies reads the clock before it begins to copy.
 
 from __future__ import annotations
 
+from typing import Final
+
 from rds_router.core.observation import Report, Role
 from rds_router.core.position import WallClock
 from rds_router.dialects.base import Answers, Dialect, Query, Verdict
 from rds_router.dialects.reading import first_row, position_of, rows_of, seconds_of, text_of
+
+STATUS_TABLE: Final = "rds_router_replica_status"
 
 
 def read(answers: Answers, /) -> Report:
@@ -71,7 +75,7 @@ SQLITE = Dialect(
     probe=(
         Query(
             "status",
-            f"SELECT caught_up_at, {_NOW} - caught_up_at AS lag FROM rds_router_replica_status",
+            f"SELECT caught_up_at, {_NOW} - caught_up_at AS lag FROM {STATUS_TABLE}",
             otherwise=(f"SELECT {_AFTER_NOW} AS now",),  # no such table: the primary
         ),
         Query("file", "SELECT file FROM pragma_database_list WHERE name = 'main'"),

@@ -185,7 +185,7 @@ def test_without_its_libraries_it_says_what_to_install(missing: str) -> None:
     assert done.returncode == 2
     assert done.stderr == (
         f"rds-router: the command line needs {missing}, which is not installed. "
-        "Install it with: pip install 'rds-router[lab]'\n"
+        "Install it with: pip install 'rds-router[cli]'\n"
     )
     assert done.stdout == ""
 
