@@ -10,6 +10,8 @@ SERVERS ?=
 # Arguments for pytest, for example: make quick T="-k token -x"
 T ?=
 PORT ?= 5000
+# How many tests run at once in `make test`; those of one file never do. Each worker has clusters of its own.
+JOBS ?= 2
 
 # Tests that start no server and no container, and need no package index.
 WITHOUT_SERVERS = RDS_ROUTER_SKIP=mariadb,mysql,postgresql
@@ -25,7 +27,7 @@ demo: $(STAMPS)/demo ## the blog on the best cluster this machine can start: htt
 	@$(BIN)/python examples/flask_blog/demo.py --port $(PORT)
 
 test: env servers check docs ## everything: style, types, imports, docs, all tests on real servers
-	@$(BIN)/python -m pytest $(T)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(T)
 
 quick: check unit ## the loop while writing: everything that needs no server
 

@@ -14,8 +14,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from rds_router.lab import Cluster, EngineMissing, cluster
+
+# How fast examples are made says something of the machine's other work, and nothing of the code.
+settings.register_profile("rds_router", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rds_router")
 
 ClusterFactory = Callable[..., Cluster]
 """``(engine, replicas=2, **options)`` -> a cluster of the test's own, stopped after it."""
