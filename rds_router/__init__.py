@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rds_router.core.policy import RoutingPolicy
     from rds_router.core.statement import Kind, Statement
     from rds_router.core.token import Token
+    from rds_router.credentials import IamAuth, Place, SecretsManager, Tls
     from rds_router.errors import ConfigurationError, NoServerAvailable, PolicyError, RouterClosed, RouterError
     from rds_router.router import Router
     from rds_router.servers import Replica
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 __all__ = [
     "ConfigurationError",
     "Decision",
+    "IamAuth",
     "Kind",
     "NoServerAvailable",
+    "Place",
     "PolicyError",
     "Reason",
     "Replica",
@@ -32,7 +35,9 @@ __all__ = [
     "RouterError",
     "RoutingPolicy",
     "RoutingSession",
+    "SecretsManager",
     "Statement",
+    "Tls",
     "Token",
     "__version__",
     "classify",
@@ -45,6 +50,7 @@ _HOME = {
     "core.policy": "RoutingPolicy",
     "core.statement": "Kind Statement",
     "core.token": "Token",
+    "credentials": "IamAuth Place SecretsManager Tls",
     "errors": "ConfigurationError NoServerAvailable PolicyError RouterClosed RouterError",
     "router": "Router",
     "servers": "Replica",

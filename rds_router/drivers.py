@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine
@@ -12,9 +12,16 @@ from sqlalchemy.engine import URL, Engine
 from rds_router.errors import ConfigurationError
 
 MYSQL: Final = ("mysql", "mariadb")
+Opening: TypeAlias = Callable[[Callable[..., Any], Any, dict[str, Any]], Any]
+"""(connect, its arguments, its keywords) -> a DBAPI connection: where passwords and TLS are added."""
 
 
-def connector(url: URL, options: Mapping[str, Any], timeout: float) -> Callable[[], Any]:
+def as_told(connect: Callable[..., Any], arguments: Any, parameters: dict[str, Any]) -> Any:
+    """Opens with nothing but what the URL and the options say."""
+    return connect(*arguments, **parameters)
+
+
+def connector(url: URL, options: Mapping[str, Any], timeout: float, opening: Opening = as_told) -> Callable[[], Any]:
     """A function that opens an autocommit DBAPI connection for probes, bounded in time as far as the driver can.
 
     ``options``: connect arguments of the user's; ``timeout``: seconds. Raises ConfigurationError without the driver.
@@ -30,7 +37,7 @@ def connector(url: URL, options: Mapping[str, Any], timeout: float) -> Callable[
     connect = _pymysql_connect() if _is_pymysql(dialect) else dialect.connect
 
     def open_one() -> Any:
-        connection = connect(*arguments, **parameters)
+        connection = opening(connect, arguments, parameters)
         dialect.set_isolation_level(connection, "AUTOCOMMIT")
         return connection
 
@@ -45,14 +52,16 @@ def not_installed(url: URL, error: ImportError) -> ConfigurationError:
     )
 
 
-def improve(engine: Engine) -> None:
-    """Let an engine's connections share one TLS context and tell the positions of their commits, where they can."""
-    if _is_pymysql(engine.dialect):
-        connect = _pymysql_connect()
+def improve(engine: Engine, opening: Opening = as_told) -> None:
+    """Let an engine's connections be opened by ``opening``, and PyMySQL's do what it cannot do by itself."""
+    is_pymysql = _is_pymysql(engine.dialect)
+    if opening is as_told and not is_pymysql:
+        return
+    connect = _pymysql_connect() if is_pymysql else engine.dialect.connect
 
-        @event.listens_for(engine, "do_connect")
-        def do_connect(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> Any:
-            return connect(*arguments, **parameters)
+    @event.listens_for(engine, "do_connect")
+    def do_connect(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> Any:
+        return opening(connect, arguments, parameters)
 
 
 def track_positions(connection: Any, record: object) -> None:

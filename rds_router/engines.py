@@ -18,6 +18,7 @@ from rds_router import drivers
 from rds_router.core.policy import RoutingPolicy
 from rds_router.dialects.base import Dialect
 from rds_router.errors import ConfigurationError
+from rds_router.login import Login
 from rds_router.servers import Target
 
 Part: TypeAlias = Literal["primary", "replica"]
@@ -35,12 +36,14 @@ class Engines:
         dialect: Callable[[], Dialect],
         primary_options: Mapping[str, Any],
         replica_options: Mapping[str, Any],
+        login: Login,
         on_engine: OnEngine | None = None,
     ) -> None:
         self._targets = servers
         self._policy = policy
         self._dialect = dialect
         self._options: dict[Part, Mapping[str, Any]] = {"primary": primary_options, "replica": replica_options}
+        self._login = login
         self._on_engine = on_engine
         self._engines: dict[tuple[str, Part], Engine] = {}
         self._parents: list[Pool] = []
@@ -100,7 +103,7 @@ class Engines:
                 raise drivers.not_installed(url, error) from None
             except (TypeError, ValueError) as error:
                 raise ConfigurationError(f"the engine options for {name} ({part}) are not accepted: {error}") from None
-            drivers.improve(engine)
+            drivers.improve(engine, self._login.opening(url, name))
             if part == "primary" and self._policy.session_tracking:
                 event.listen(engine, "connect", drivers.track_positions)
             if part == "replica" and self._policy.guard:

@@ -51,6 +51,15 @@ class ReplicaOut(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CredentialsRenewed(Event):
+    """A server refused the account; the credentials were asked anew, and what they told now is tried."""
+
+    level = logging.INFO
+
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
 class PrimaryMoved(Event):
     """Another server is the primary now."""
 

@@ -40,13 +40,14 @@ class Prober:
         policy: RoutingPolicy,
         clock: Callable[[], float],
         connect_options: Mapping[str, Any],
+        opening: drivers.Opening = drivers.as_told,
     ) -> None:
         self.name = target.server.name
         self.dialect = dialect_for(target.family)
         self._url = target.url
         self._policy = policy
         self._clock = clock
-        self._open = drivers.connector(target.url, connect_options, policy.probe_timeout)
+        self._open = drivers.connector(target.url, connect_options, policy.probe_timeout, opening)
         self._connection: Any = None
 
     def probe(self, *, as_primary: bool) -> Observation:

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from pymysql.connections import Connection
-from pymysql.err import MySQLError
+from pymysql.constants import CLIENT, CR
+from pymysql.err import MySQLError, OperationalError
 
 _SESSION_TRACK: Final = 1 << 23
 """CLIENT_SESSION_TRACK: OK packets may carry session state."""
@@ -83,9 +84,25 @@ class ToldConnection(Connection):  # type: ignore[misc]  # PyMySQL has no types
                 raise
 
     def _request_authentication(self) -> None:
+        context = getattr(self, "ctx", None)
+        if (
+            context is not None
+            and context.verify_mode is ssl.CERT_REQUIRED
+            and not self.server_capabilities & CLIENT.SSL
+        ):
+            # Before 1.2 PyMySQL would go on without.
+            raise OperationalError(CR.CR_SSL_CONNECTION_ERROR, "SSL is required but the server doesn't support it")
         if self.server_capabilities & _SESSION_TRACK:
             self.client_flag |= _SESSION_TRACK
         super()._request_authentication()
+
+    def _process_auth(self, plugin_name: bytes, auth_packet: Any, handler: Any = None) -> Any:
+        if plugin_name == b"mysql_clear_password" and not self._secure:
+            raise OperationalError(
+                CR.CR_AUTH_PLUGIN_CANNOT_LOAD,
+                "the server asks for the password in clear text, outside of TLS: not sent",
+            )
+        return super()._process_auth(plugin_name, auth_packet, handler)
 
     def _read_ok_packet(self) -> Any:
         packet = super()._read_ok_packet()

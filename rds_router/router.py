@@ -32,12 +32,14 @@ from rds_router.core.scope import FRESH, Scope
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
 from rds_router.core.topology import Seen, Topology, evolve
+from rds_router.credentials import Credentials, Tls
 from rds_router.dialects import dialect_for
 from rds_router.dialects.base import Dialect, Verdict
 from rds_router.engines import Engines, OnEngine
 from rds_router.errors import RouterClosed
 from rds_router.events import (
     CaughtUp,
+    CredentialsRenewed,
     Emitter,
     Healed,
     ReadOnPrimary,
@@ -47,6 +49,7 @@ from rds_router.events import (
     TokenIgnored,
     changes,
 )
+from rds_router.login import Login
 from rds_router.monitor import Monitor, Prober, one_line
 from rds_router.routed_engine import RoutedEngine
 from rds_router.servers import ReplicaLike, targets
@@ -69,7 +72,9 @@ class Router:
     ``primary`` and ``replicas`` are URLs or :class:`~rds_router.Replica`; replicas may be one comma-separated string.
     ``engine_options`` go to ``create_engine`` for every server, ``replica_engine_options`` override them for replicas.
     ``on_engine(engine, server, part)`` is called for each engine made. ``clock`` (monotonic seconds) and ``random``
-    are for tests. Nothing connects before the first use. Raises ConfigurationError for what cannot work.
+    are for tests. ``credentials`` tell the password for each new connection (``IamAuth()``, ``SecretsManager("name")``,
+    a function), ``tls`` what to trust. Nothing connects before the first use. Raises ConfigurationError for what cannot
+    work.
     """
 
     def __init__(
@@ -81,6 +86,8 @@ class Router:
         engine_options: Mapping[str, Any] | None = None,
         replica_engine_options: Mapping[str, Any] | None = None,
         on_engine: OnEngine | None = None,
+        credentials: Credentials | None = None,
+        tls: Tls | None = None,
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = random.random,
     ) -> None:
@@ -90,6 +97,7 @@ class Router:
         self.policy = policy or RoutingPolicy()
         self.clock = clock
         self.events = Emitter()
+        login = Login(credentials, tls, renewed=lambda name: self.events.emit(CredentialsRenewed(name)))
         self.healed_shapes: Counter[str] = Counter()
         """How often replicas refused statements of each shape; of the last 1024 shapes."""
         self.has_replicas = len(found) > 1
@@ -112,6 +120,7 @@ class Router:
             dialect=lambda: self._dialect,
             primary_options=options,
             replica_options=replica_options,
+            login=login,
             on_engine=on_engine,
         )
         probers = [
@@ -120,6 +129,7 @@ class Router:
                 policy=self.policy,
                 clock=clock,
                 connect_options=(options if each.server.is_primary else replica_options).get("connect_args", {}),
+                opening=login.opening(each.url, each.server.name),
             )
             for each in found
         ]

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import NoSuchModuleError
 
 from rds_router.core.policy import RoutingPolicy
+from rds_router.credentials import Credentials, IamAuth, SecretsManager, Tls
 from rds_router.errors import ConfigurationError
 
-OTHER_KEYS: Final = frozenset({"REPLICA_ENGINE_OPTIONS", "PRIMARY_NAME"})
+OTHER_KEYS: Final = frozenset({"CREDENTIALS", "PRIMARY_NAME", "REPLICA_ENGINE_OPTIONS", "TLS"})
 """Configuration keys that are no policy fields."""
 
 
@@ -33,15 +34,47 @@ def policy_settings(config: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return found
 
 
+def credentials_from(value: Any) -> Credentials | None:
+    """``RDS_ROUTER_CREDENTIALS``: ``iam``, ``secretsmanager:`` and the name or ARN of a secret, or any callable.
+
+    Raises ConfigurationError for anything else; None and nothing at all are no credentials.
+    """
+    if value is None or value == "":
+        return None
+    if callable(value):
+        return cast("Credentials", value)
+    kind, _, name = value.strip().partition(":") if isinstance(value, str) else ("", "", "")
+    if kind == "iam" and not name:
+        return IamAuth()
+    if kind == "secretsmanager" and name:
+        return SecretsManager(name)
+    # Not shown: somebody may have put the password itself there.
+    raise ConfigurationError(
+        "RDS_ROUTER_CREDENTIALS must be iam, secretsmanager:NAME-OR-ARN, or in Python any callable that takes a Place"
+    )
+
+
+def tls_from(value: Any) -> Tls | None:
+    """``RDS_ROUTER_TLS``: a Tls, or the file of authorities to trust. Raises ConfigurationError for anything else."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, Tls):
+        return value
+    if isinstance(value, (str, os.PathLike)):
+        return Tls(value)
+    raise ConfigurationError(f"RDS_ROUTER_TLS is a {type(value).__name__}, but must be a Tls or the path of a PEM file")
+
+
 def uris_from_environment(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
     """``SQLALCHEMY_DATABASE_URI`` and ``SQLALCHEMY_REPLICA_URIS`` made of ``DB_HOST`` and its kin.
 
     ``DB_HOST`` (needed; without it the result is empty), ``DB_USER``, ``DB_PASS``, ``DB_PORT``, ``DB_NAME``,
     ``DB_REPLICA_HOSTS`` (comma-separated, each ``host`` or ``host:port``,
     an IPv6 address with its port as ``[::1]:3306``), ``DB_SSL_CA`` (a file with the
-    certificates to trust; the server's name is verified), ``DB_DRIVER`` (``mysql+pymysql``). A ``.env`` file in the
-    working directory or above is read if python-dotenv is installed; real environment variables win. Raises
-    ConfigurationError naming the key and what is accepted.
+    certificates to trust; the server's name is verified), ``DB_DRIVER`` (``mysql+pymysql``),
+    ``RDS_ROUTER_CREDENTIALS`` (``iam``). The authorities and the credentials come out under Flask's keys for them. A
+    ``.env`` file in the working directory or above is read if python-dotenv is installed; real environment variables
+    win. Raises ConfigurationError naming the key and what is accepted.
     """
     if environment is None:
         environment = {**_dotenv(), **os.environ}
@@ -74,10 +107,22 @@ def uris_from_environment(environment: Mapping[str, str] | None = None) -> dict[
         )
 
     hosts = [each.strip() for each in environment.get("DB_REPLICA_HOSTS", "").split(",") if each.strip()]
-    return {
+    found: dict[str, Any] = {
         "SQLALCHEMY_DATABASE_URI": url("DB_HOST", host),
         "SQLALCHEMY_REPLICA_URIS": [url("DB_REPLICA_HOSTS", each) for each in hosts],
     }
+    if authority:
+        found["RDS_ROUTER_TLS"] = _authorities(authority)
+    if environment.get("RDS_ROUTER_CREDENTIALS", "").strip():
+        found["RDS_ROUTER_CREDENTIALS"] = environment["RDS_ROUTER_CREDENTIALS"]
+    return found
+
+
+def _authorities(path: str) -> Tls:
+    try:
+        return Tls(path)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"DB_SSL_CA: {error}") from None
 
 
 def _tls_query(driver: str, authority: str) -> dict[str, str]:

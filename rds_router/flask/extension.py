@@ -24,7 +24,7 @@ from rds_router.flask.session import FlaskRoutingSession
 from rds_router.router import Router
 from rds_router.servers import Replica, ReplicaLike, checked_url, shown
 from rds_router.session import RoutingSession, scoped_session
-from rds_router.settings import policy_settings, uris_from_environment
+from rds_router.settings import credentials_from, policy_settings, tls_from, uris_from_environment
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -41,6 +41,9 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
                                           comma-separated string; none: a plain Flask-SQLAlchemy
     ``RDS_ROUTER_<FIELD>``                each field of RoutingPolicy, as ``RDS_ROUTER_MAX_LAG``
     ``RDS_ROUTER_REPLICA_ENGINE_OPTIONS`` overrides ``SQLALCHEMY_ENGINE_OPTIONS`` for replicas
+
+    ``RDS_ROUTER_CREDENTIALS``            ``"iam"``, ``"secretsmanager:NAME"`` or a callable, in place of passwords
+    ``RDS_ROUTER_TLS``                    the file of authorities to trust, or a Tls
 
     Without ``SQLALCHEMY_DATABASE_URI`` the environment's ``DB_HOST`` and its kin are used. Raises
     ConfigurationError for a value that cannot work.
@@ -124,6 +127,8 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
             policy=RoutingPolicy.from_settings(policy_settings(app.config, PREFIX), prefix=PREFIX),
             engine_options=options,
             replica_engine_options=_options(app, "RDS_ROUTER_REPLICA_ENGINE_OPTIONS"),
+            credentials=credentials_from(app.config.get("RDS_ROUTER_CREDENTIALS")),
+            tls=tls_from(app.config.get("RDS_ROUTER_TLS")),
             on_engine=lambda engine, name, part: self._listen(owner(), engine),
         )
         engine = _first_engines(router)

@@ -15,8 +15,10 @@ from typing_extensions import assert_type
 from rds_router import (
     ConfigurationError,
     Decision,
+    IamAuth,
     Kind,
     NoServerAvailable,
+    Place,
     PolicyError,
     Reason,
     Replica,
@@ -25,7 +27,9 @@ from rds_router import (
     RouterError,
     RoutingPolicy,
     RoutingSession,
+    SecretsManager,
     Statement,
+    Tls,
     Token,
     __version__,
     classify,
@@ -61,6 +65,19 @@ router = Router(
     policy=policy,
     engine_options={"pool_size": 5},
 )
+Router("mysql+pymysql://app@primary/app", credentials=IamAuth(region="eu-west-1"), tls=Tls(ca="bundle.pem"))
+Router(
+    "mysql+pymysql://app@primary/app", credentials=SecretsManager("prod/app"), tls=Tls("bundle.pem", check_host=False)
+)
+
+
+def password_of(place: Place) -> str:
+    return place.name
+
+
+Router("mysql+pymysql://app@primary/app", credentials=password_of)
+Router("mysql+pymysql://app@primary/app", credentials=lambda place: (place.user, "geheim"))
+Router("mysql+pymysql://app@primary/app", credentials="geheim")  # type: ignore[arg-type]
 Router()  # type: ignore[call-arg]
 Replica("sqlite:///x", "positional")  # type: ignore[call-arg]
 

@@ -9,6 +9,7 @@ import pytest
 
 from rds_router import ConfigurationError
 from rds_router.settings import policy_settings, uris_from_environment
+from tests.aws.certificates import Authority
 
 
 def uris(**environment: str) -> list[str]:
@@ -95,6 +96,9 @@ def test_certificates_are_a_file_and_names_are_verified(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"DB_SSL_CA is .*, but must be a file with certificates in PEM form"):
         uris_from_environment({"DB_HOST": "db", "DB_SSL_CA": str(authority)})
     authority.touch()
+    with pytest.raises(ConfigurationError, match=r"DB_SSL_CA: Tls cannot use .*ca\.pem: "):
+        uris_from_environment({"DB_HOST": "db", "DB_SSL_CA": str(authority)})
+    authority = Authority(tmp_path).ca
     (mysql,) = uris(DB_HOST="db", DB_SSL_CA=str(authority))
     assert "ssl_ca=" in mysql
     assert "ssl_check_hostname=true" in mysql

@@ -94,9 +94,19 @@ class PostgresqlRecipe:
 
     def command(self, server: Server, options: Options) -> list[str]:
         settings = _SMALL | server_settings(server) | {"listen_addresses": server.host, "port": str(server.port)}
-        settings |= {name: _text(value) for name, value in options.items()}
+        settings |= {name: self._readable(server, name, value) for name, value in options.items()}
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [str(self.binaries.server), "-D", str(server.path), *arguments]
+
+    def _readable(self, server: Server, name: str, value: str | int | float | bool) -> str:
+        """A setting's text. Of certificates and keys the server gets copies: a key that others own is refused."""
+        if not (name.startswith("ssl_") and name.endswith("_file")):
+            return _text(value)
+        copy = server.path / name
+        shutil.copyfile(str(value), copy)
+        copy.chmod(0o600)
+        self._give(copy)
+        return str(copy)
 
     def _initdb(self, data: Path, password: Path) -> list[str]:
         form = ["-E", "UTF8", "--locale=C", "--wal-segsize=1", "-A", "scram-sha-256", "-N", "--no-instructions"]
