@@ -13,6 +13,7 @@ from rds_router.lab.clusters import Cluster, cluster
 from rds_router.lab.doctor import examine
 from rds_router.lab.errors import LabError
 from rds_router.lab.server import Server
+from rds_router.lab.torture.command import torture_command
 
 
 def main() -> None:
@@ -114,6 +115,7 @@ def command_group() -> Any:
             table.add_row(finding.engine, finding.runtime, ready, finding.detail)
         Console().print(table)
 
+    lab.add_command(torture_command())
     return lab
 
 

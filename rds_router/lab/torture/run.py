@@ -1,0 +1,185 @@
+"""One run: a cluster, client processes, faults, and the check. What the clients go through is their own affair.
+
+The clients are ``processes`` programs ``python -m MODULE``. Each reads one line of JSON (a task) from its standard
+input and obeys: ``prepare`` makes the tables, ``work`` runs until its standard input ends or its share is done,
+``contents`` writes down what each server holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rds_router.lab.clusters import Cluster, cluster
+from rds_router.lab.errors import LabError
+from rds_router.lab.torture.checker import Facts, Promises, Verdict, check
+from rds_router.lab.torture.conductor import Conductor, Done
+from rds_router.lab.torture.history import Contents, Record, read_history
+from rds_router.lab.torture.schedule import ALL, Fault, draw_schedule
+from rds_router.lab.torture.workload import Workload
+
+CLIENTS = "rds_router.torture"
+"""The clients that go through rds_router."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What to run. Times are seconds."""
+
+    engine: str
+    seed: int
+    seconds: float = 60.0
+    operations: int | None = None
+    """Stop when so many have been done, though no later than ``seconds``."""
+    replicas: int = 3
+    processes: int = 2
+    threads: int = 4
+    faults: Sequence[str] = ALL
+    workload: Workload = field(default_factory=Workload)
+    through: Mapping[str, Any] = field(default_factory=lambda: {"kind": "router", "policy": {}})
+    """What the clients go through: passed on to them as it is."""
+    promises: Promises = field(default_factory=Promises)
+    clients: str = CLIENTS
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    settings: Settings
+    history: Sequence[Record]
+    schedule: Sequence[Fault]
+    done: Sequence[Done]
+    facts: Facts
+    verdict: Verdict
+    start: float
+    end: float
+    events: Counter[str]
+    """What the clients' routers told, by the kind of event."""
+
+
+def run(settings: Settings, *, on: Cluster | None = None) -> Result:
+    """Torture a cluster: ``on``, or one of its own. Raises LabError if the cluster or a client does not work."""
+    with contextlib.ExitStack() as stack:
+        c = on or stack.enter_context(cluster(settings.engine, replicas=settings.replicas))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rds_router_torture-")))
+        return _run(settings, c, folder)
+
+
+def _run(settings: Settings, c: Cluster, folder: Path) -> Result:
+    schedule = draw_schedule(settings.seed, settings.seconds, replicas=len(c.replicas), kinds=settings.faults)
+    task = {
+        "servers": {server.name: server.url for server in (c.primary, *c.replicas)},
+        "primary": c.primary.name,
+        "folder": str(folder),
+        "seed": settings.seed,
+        "threads": settings.threads,
+        "operations": settings.operations,
+        "processes": settings.processes,
+        "workload": asdict(settings.workload),
+        "through": dict(settings.through),
+    }
+    _obey(settings, task | {"do": "prepare"})
+    c.wait_caught_up()
+    conductor, stop = Conductor(c), threading.Event()
+    with _working(settings, task, folder) as workers:
+        start = time.monotonic()
+        clock = threading.Thread(target=_wait_for_workers, args=(workers, settings.seconds, stop), daemon=True)
+        clock.start()
+        conductor.play(schedule, stop)
+        stop.wait(max(0.0, start + settings.seconds - time.monotonic()))
+        end = time.monotonic()
+        conductor.heal()
+    c.wait_caught_up(timeout=60.0)
+    _obey(settings, task | {"do": "contents", "servers": {s.name: s.url for s in (c.primary, *c.replicas)}})
+    lines = (folder / "contents").read_text(encoding="utf-8").splitlines()
+    history, facts = read_history(folder), conductor.facts()
+    verdict = check(history, [Contents.of_line(line) for line in lines], settings.promises, facts)
+    end = min(end, max((record.end for record in history), default=end))
+    return Result(settings, history, schedule, conductor.done, facts, verdict, start, end, _events(folder))
+
+
+def _obey(settings: Settings, task: Mapping[str, Any]) -> None:
+    """A short task, done when this returns."""
+    done = subprocess.run(
+        [sys.executable, "-m", settings.clients],
+        input=json.dumps(task) + "\n",
+        text=True,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    if done.returncode:
+        raise LabError(f"the clients could not {task['do']}: {done.stderr.strip()[-2000:]}")
+
+
+@contextlib.contextmanager
+def _working(settings: Settings, task: Mapping[str, Any], folder: Path) -> Iterator[list[subprocess.Popen[str]]]:
+    """Client processes at work; told to stop at the end of the block, and waited for."""
+    workers = []
+    try:
+        for number in range(settings.processes):
+            with (folder / f"{number}.log").open("w") as log:
+                worker = subprocess.Popen(
+                    [sys.executable, "-m", settings.clients],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                )
+            workers.append(worker)
+            assert worker.stdin is not None
+            worker.stdin.write(json.dumps({**task, "do": "work", "number": number}) + "\n")
+            worker.stdin.flush()
+        for number, worker in enumerate(workers):
+            assert worker.stdout is not None
+            if worker.stdout.readline() != "ready\n":
+                raise LabError(f"client process {number} did not start: {_log(folder, number)}")
+        yield workers
+        for worker in workers:
+            assert worker.stdin is not None
+            worker.stdin.close()
+        for number, worker in enumerate(workers):
+            try:
+                code = worker.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                raise LabError(f"client process {number} hangs: {_log(folder, number)}") from None
+            if code:
+                raise LabError(f"client process {number} ended with {code}: {_log(folder, number)}")
+    finally:
+        for worker in workers:
+            if worker.poll() is None:
+                worker.kill()
+                worker.wait()
+            for pipe in (worker.stdin, worker.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+
+
+def _wait_for_workers(workers: Sequence[subprocess.Popen[str]], seconds: float, stop: threading.Event) -> None:
+    """The run is over when its time is, or when every client process has done its share."""
+    end = time.monotonic() + seconds
+    for worker in workers:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.wait(timeout=max(0.0, end - time.monotonic()))
+    stop.set()
+
+
+def _log(folder: Path, number: int) -> str:
+    return (folder / f"{number}.log").read_text(encoding="utf-8", errors="replace").strip()[-2000:]
+
+
+def _events(folder: Path) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for file in folder.glob("*.events"):
+        counts.update(json.loads(file.read_text(encoding="utf-8")))
+    return counts

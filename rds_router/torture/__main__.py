@@ -1,0 +1,63 @@
+"""``python -m rds_router.torture``: obeys one task, a line of JSON on its standard input."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from rds_router.lab.torture.workload import Workload
+from rds_router.torture.client import Client
+from rds_router.torture.contents import contents, prepare
+from rds_router.torture.jar import Jar
+from rds_router.torture.ways import way_for
+
+
+def main() -> None:
+    """Obey."""
+    task = json.loads(sys.stdin.readline())
+    workload = Workload(**task["workload"])
+    if task["do"] == "prepare":
+        prepare(task["servers"][task["primary"]], workload)
+    elif task["do"] == "contents":
+        lines = [contents(name, url).as_line() + "\n" for name, url in task["servers"].items()]
+        (Path(task["folder"]) / "contents").write_text("".join(lines), encoding="utf-8")
+    else:
+        _work(task, workload)
+
+
+def _work(task: Mapping[str, Any], workload: Workload) -> None:
+    process, threads = task["number"], task["threads"]
+    folder = Path(task["folder"])
+    share = task["operations"] and -(-task["operations"] // (threads * task["processes"]))
+    way, stop = way_for(task), threading.Event()
+    with ExitStack() as files:
+        running = []
+        for number in range(process * threads, (process + 1) * threads):
+            name = f"{process}/{number % threads}"
+            out = files.enter_context((folder / f"{number}.history").open("w", encoding="utf-8"))
+            client = Client(name, number, way, Jar(folder, workload.clients), workload, task["seed"], out)
+            running.append(threading.Thread(target=client.work, args=(stop, share), name=name, daemon=True))
+        print("ready", flush=True)
+        for thread in running:
+            thread.start()
+        if share:
+            threading.Thread(target=_until_end_of_input, args=(stop,), daemon=True).start()
+        else:
+            _until_end_of_input(stop)
+        for thread in running:
+            thread.join()
+    (folder / f"{process}.events").write_text(json.dumps(way.close()), encoding="utf-8")
+
+
+def _until_end_of_input(stop: threading.Event) -> None:
+    sys.stdin.read()
+    stop.set()
+
+
+if __name__ == "__main__":
+    main()
