@@ -6,13 +6,14 @@ a new engine with the primary's options, and its old pool is let go.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 from sqlalchemy import engine_from_config, event
 from sqlalchemy.engine import URL, Engine
-from sqlalchemy.pool import Pool
+from sqlalchemy.pool import Pool, QueuePool
 
 from rds_router import drivers
 from rds_router.core.policy import RoutingPolicy
@@ -70,6 +71,26 @@ class Engines:
     def url(self, name: str) -> URL:
         """The way to a server, with the password in it."""
         return self._targets[name].url
+
+    def in_use(self, name: str, part: Part = "replica") -> int:
+        """How many connections of a pool are checked out now; 0 where the pool does not count them."""
+        engine = self._engines.get((name, part))
+        if engine is None:
+            return 0
+        pool = engine.pool
+        try:
+            # What QueuePool.checkedout() does, in a third of its time: it takes a lock to ask a deque for its length.
+            queue = pool._pool  # type: ignore[attr-defined]
+            return queue.maxsize - len(queue.queue) + pool._overflow  # type: ignore[attr-defined, no-any-return]
+        except AttributeError:
+            count = getattr(pool, "checkedout", None)
+            return 0 if count is None else int(count())
+
+    def places(self, name: str, part: Part) -> float:
+        """How many connections a pool may hold; infinity where it does not say."""
+        pool = self.get(name, part).pool
+        overflow = getattr(pool, "_max_overflow", -1)
+        return pool.size() + overflow if isinstance(pool, QueuePool) and overflow >= 0 else math.inf
 
     def close(self) -> None:
         """Dispose of every engine."""

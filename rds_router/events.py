@@ -60,6 +60,22 @@ class CredentialsRenewed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Drained(Event):
+    """A server was taken out of use by hand: no transaction begins to read there, those under way go on."""
+
+    level = logging.INFO
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class Undrained(Event):
+    """A server that was taken out of use by hand may be used again."""
+
+    level = logging.INFO
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
 class PrimaryMoved(Event):
     """Another server is the primary now."""
 
@@ -118,6 +134,29 @@ class ReadOnPrimary(Event):
     """A read went to the primary because no replica was eligible. Counted each time, told once an outage."""
 
     server: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOnStale(Event):
+    """No replica was eligible, and the least stale one answered a read. Counted each time, told once an outage."""
+
+    server: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOnSuspect(Event):
+    """A read went to a replica that is suspected, as nobody else was left. Counted each time, told once an outage."""
+
+    server: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRefused(Event):
+    """A read got the error NoServerAvailable. Counted each time, told once an outage."""
+
     why: str
 
 
@@ -224,10 +263,12 @@ def _server_changes(old: Seen | None, new: Seen, *, is_writer: bool) -> Iterator
             yield PrimaryOut(name, *trouble)
         elif trouble != before or (old is not None and old.report is None and new.report is not None):
             yield PrimaryIn(name)
-    elif new.objection is not (old.objection if old else Objection.UNSEEN):
+    if old is not None and new.is_drained is not old.is_drained:
+        yield Drained(name) if new.is_drained else Undrained(name)
+    if not is_writer and new.objection is not (old.objection if old else Objection.UNSEEN):
         if new.objection is None:
             yield ReplicaIn(name, new.lag)
-        elif new.objection is not Objection.UNSEEN:
+        elif new.objection not in (Objection.UNSEEN, Objection.DRAINED):
             yield ReplicaOut(name, new.objection.value, _detail(new, new.objection))
     report = new.report
     if report is None:

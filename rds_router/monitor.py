@@ -63,14 +63,16 @@ class Prober:
                     self._connection = self._open()
                     self.dialect = self._told_family()
                 deadline.watch(drivers.socket_of(self._connection))
+                asked = self._clock()
                 report = run_probe(self.dialect, self._rows)
+                took = self._clock() - asked
                 if self._policy.heartbeat:
                     report = self._with_heartbeat(report, at, writes=as_primary)
         except Exception as error:  # whatever a driver raises is news of this server
             self.close()
             is_refused = self.dialect.verdict_of_error(error) is Verdict.LOGIN
             return Observation(self.name, at, error=one_line(error, self._url), is_login_refused=is_refused)
-        return Observation(self.name, at, report)
+        return Observation(self.name, at, report, took=took)
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -152,14 +154,13 @@ class Monitor:
         *,
         publish: Callable[[Observation, Dialect], None],
         is_writer: Callable[[str], bool],
-        interval: float,
-        random: Callable[[], float],
+        pause: Callable[[str], float],
     ) -> None:
+        """``pause(name)``: seconds between two probes of a server that nobody asks for."""
         self.probers = tuple(probers)
         self._publish = publish
         self.is_writer = is_writer
-        self._interval = interval
-        self._random = random
+        self.pause = pause
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._wakes = {prober.name: threading.Event() for prober in self.probers}
@@ -249,10 +250,6 @@ class Monitor:
             self._done[observation.server] = self._begun[observation.server]
             self._turned.notify_all()
 
-    def pause(self) -> float:
-        """Seconds until the next probe: the interval with a fifth of jitter, so that workers spread."""
-        return self._interval * (0.8 + 0.4 * self._random())
-
 
 def _watch(monitor: weakref.ref[Monitor], prober: Prober, stop: threading.Event, wake: threading.Event) -> None:
     """The life of a monitor thread. It holds no reference that keeps a forgotten router alive."""
@@ -270,7 +267,7 @@ def _watch(monitor: weakref.ref[Monitor], prober: Prober, stop: threading.Event,
             if owner is None or stop.is_set():
                 break
             owner.turned(observation, prober.dialect)
-            pause = owner.pause()
+            pause = owner.pause(prober.name)
             del owner
             wake.wait(pause)
     finally:

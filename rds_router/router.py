@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import threading
@@ -25,30 +26,31 @@ from sqlalchemy.sql.base import Executable
 
 from rds_router import causality
 from rds_router.classify.cache import Classifier
+from rds_router.core import choice, health
 from rds_router.core.decision import Decision, Reason, decide, first_read
 from rds_router.core.observation import Observation
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.scope import FRESH, Scope
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
-from rds_router.core.topology import Seen, Topology, evolve
+from rds_router.core.topology import Drain, Seen, Topology, evolve
 from rds_router.credentials import Credentials, Tls
 from rds_router.dialects import dialect_for
 from rds_router.dialects.base import Dialect, Verdict
 from rds_router.engines import Engines, OnEngine
-from rds_router.errors import RouterClosed
+from rds_router.errors import NoServerAvailable, RouterClosed
 from rds_router.events import (
     CaughtUp,
     CredentialsRenewed,
     Emitter,
     Healed,
-    ReadOnPrimary,
     ReadRetried,
     StillBehind,
     TokenByTime,
     TokenIgnored,
     changes,
 )
+from rds_router.last_resort import LastResort
 from rds_router.login import Login
 from rds_router.monitor import Monitor, Prober, one_line
 from rds_router.routed_engine import RoutedEngine
@@ -106,13 +108,14 @@ class Router:
         self.primary = RoutedEngine("primary", self.primary_engine)
         self.reader = RoutedEngine("reader", self._reader_engine)
         self._random = random
+        self._turns = itertools.count(int(random() * 1e6))
+        self._draw = self._turn if self.policy.balance == "round_robin" else random
         self._topology = Topology.of((each.server for each in found), self.policy)
         self._dialect = dialect_for(found[0].family)
         self._classifier = Classifier(self._dialect.name, self.policy.pure_functions)
         self._lock = threading.Lock()
         self._is_awake = not self.has_replicas
         self._is_closed = False
-        self._is_out = False
         self._in_vain: dict[Token, float] = {}
         self._engines = Engines(
             {each.server.name: each for each in found},
@@ -123,6 +126,8 @@ class Router:
             login=login,
             on_engine=on_engine,
         )
+        self._load = self._engines.in_use
+        self._last_resort = LastResort(self._engines, self.events, share=self.policy.primary_read_share, random=random)
         probers = [
             Prober(
                 each,
@@ -137,8 +142,7 @@ class Router:
             probers,
             publish=self._observe,
             is_writer=self._is_writer,
-            interval=self.policy.probe_interval,
-            random=random,
+            pause=self._pause,
         )
         _routers.add(self)
 
@@ -177,11 +181,17 @@ class Router:
         """Decide where a statement goes. Raises NoServerAvailable where the policy forbids the last resort."""
         if not self._is_awake:
             self.start()
-        decision = self._decide(statement, scope, exclude)
-        if decision.reason is Reason.NONE_FRESH_ENOUGH:
-            decision = self._caught_up(decision) or decision
-        elif decision.reason is Reason.NO_REPLICA_ELIGIBLE:
-            self._read_on_primary(decision)
+        given = statement, scope, exclude
+        try:
+            decision = self._decide(*given)
+            if decision.reason is Reason.NONE_FRESH_ENOUGH:
+                decision = self._caught_up(decision) or decision
+            elif decision.reason is Reason.NO_REPLICA_ELIGIBLE:
+                decision = self._last_resort.admitted(decision, lambda: self._decide(*given, is_primary_full=True))
+        except NoServerAvailable as error:
+            self._last_resort.tell_refusal(error)
+            raise
+        self._last_resort.tell(decision)
         captured = _captured.get()
         if captured is not None:
             captured.append(Routed(clause, decision))
@@ -191,7 +201,7 @@ class Router:
         """The replica for a plain read of a session that has done nothing, or None: then ask :meth:`route`."""
         if not self._is_awake or _captured.get() is not None:
             return None
-        return first_read(self._topology, now=self.clock(), draw=self._random())
+        return first_read(self._topology, now=self.clock(), draw=self._draw(), load=self._load)
 
     def noted(self, statement: Statement, scope: Scope, clause: Any) -> None:
         """A statement follows an earlier decision of its transaction: only who captures wants to know."""
@@ -210,7 +220,12 @@ class Router:
 
     def explain(self, clause: Executable | str, scope: Scope = FRESH) -> Decision:
         """Where this statement would go now, and why: ``print(router.explain(select(Post)))``."""
-        return decide(self.judge(clause), scope, self._topology, self.policy, now=self.clock(), draw=self._random())
+        decision = self._decide(self.judge(clause), scope, frozenset())
+        if decision.reason is Reason.NO_REPLICA_ELIGIBLE and not self._last_resort.has_place(
+            decision.target, self._random()
+        ):
+            return self._decide(decision.statement, scope, frozenset(), is_primary_full=True)
+        return decision
 
     def start(self) -> None:
         """Begin to watch the servers; the first use does it. Raises RouterClosed after close()."""
@@ -225,6 +240,17 @@ class Router:
         """Probe every server now and wait for the answers. False if some took longer than ``timeout`` seconds."""
         self.start()
         return not self.has_replicas or self._monitor.refresh(timeout)
+
+    def drain(self, server: str) -> None:
+        """Take a replica out of use in this process: no transaction begins to read there, those under way go on.
+
+        Until :meth:`undrain`, whatever its health. Raises ValueError for a name that no replica has.
+        """
+        self._observe(Drain(self._replica(server), True))
+
+    def undrain(self, server: str) -> None:
+        """Put a drained replica back into use, with a slow start. Raises ValueError for a name that no replica has."""
+        self._observe(Drain(self._replica(server), False))
 
     def close(self) -> None:
         """End the monitor's threads and dispose of every engine. The router cannot be used again."""
@@ -306,8 +332,9 @@ class Router:
         text = one_line(error, self._engines.url(server))
         self.events.emit(ReadRetried(server, text))
         refused = self.verdict_of(error) is Verdict.LOGIN
-        self._observe(Observation(server, self.clock(), error=text, is_login_refused=refused), self._dialect)
-        self._monitor.wake(server)
+        self._observe(Observation(server, self.clock(), error=text, is_login_refused=refused, is_read=True))
+        if self._topology[server].health.state is not health.State.DOWN:
+            self._monitor.wake(server)
 
     def replica_engine(self, server: str) -> Engine:
         """The engine of a server in a replica's part."""
@@ -324,10 +351,25 @@ class Router:
             self.healed_shapes[shape] += 1
         self.events.emit(Healed(server, shape, one_line(error, URL.create(self._dialect.name))))
 
-    def _decide(self, statement: Statement, scope: Scope, exclude: frozenset[str]) -> Decision:
+    def _decide(
+        self, statement: Statement, scope: Scope, exclude: frozenset[str], *, is_primary_full: bool = False
+    ) -> Decision:
         return decide(
-            statement, scope, self._topology, self.policy, now=self.clock(), draw=self._random(), exclude=exclude
+            statement,
+            scope,
+            self._topology,
+            self.policy,
+            now=self.clock(),
+            draw=self._draw(),
+            load=self._load,
+            exclude=exclude,
+            is_primary_full=is_primary_full,
         )
+
+    def _turn(self) -> float:
+        """The dice of "round_robin"."""
+        now, weights = self.clock(), self._topology.eligible or self._topology.servers
+        return choice.turn(next(self._turns), [seen.weight_at(now, self.policy) for seen in weights])
 
     def _caught_up(self, decision: Decision) -> Decision | None:
         """Probe the replicas that may have the client's write by now, for ``causal_wait`` at most.
@@ -371,33 +413,41 @@ class Router:
     def _is_writer(self, name: str) -> bool:
         return self._topology.writer == name
 
-    def _observe(self, news: Observation, dialect: Dialect) -> None:
+    def _replica(self, name: str) -> str:
+        names = [seen.server.name for seen in self._topology.replicas]
+        if name not in names:
+            raise ValueError(f"no replica is called {name!r}; there are {', '.join(names) or 'none'}")
+        return name
+
+    def _pause(self, name: str) -> float:
+        """Seconds until a server is asked again. While the primary is missing, nobody is left alone for long."""
+        topology = self._topology
+        is_urgent = name == topology.writer or topology[topology.writer].silence is not None
+        return health.pause(topology[name].health, self.policy, draw=self._random(), is_urgent=is_urgent)
+
+    def _observe(self, news: Observation | Drain, dialect: Dialect | None = None) -> None:
         """The one place that changes the state of the world; acts on it after the lock."""
         with self._lock:
             old = self._topology
             self._topology = new = evolve(old, news, now=self.clock())
-            if news.server == new.writer and dialect.name != self._dialect.name:
+            if dialect is not None and news.server == new.writer and dialect.name != self._dialect.name:
                 self._dialect = dialect
                 self._classifier = Classifier(dialect.name, self.policy.pure_functions)
         if new.writer != old.writer:
             self._engines.retire(old.writer, "primary")
             self._engines.retire(new.writer, "replica")
+        elif new[new.writer].silence is not None and old[new.writer].silence is None:
+            # Whoever is left alone because he was down may be the next primary.
+            for seen in new.replicas:
+                self._monitor.wake(seen.server.name)
         for seen in new.servers:
             if _is_back(old, seen):
                 # What is idle in its pools leads to a process that is gone.
                 self._engines.renew(seen.server.name)
         if new.eligible:
-            self._is_out = False
+            self._last_resort.over()
         for event in changes(old, new):
             self.events.emit(event)
-
-    def _read_on_primary(self, decision: Decision) -> None:
-        if self._is_out:
-            self.events.counts[ReadOnPrimary.__name__] += 1
-        else:
-            self._is_out = True
-            why = ", ".join(f"{name} {objection.value}" for name, objection in decision.objections)
-            self.events.emit(ReadOnPrimary(decision.target, why))
 
     def _forked(self) -> None:
         """In a forked child: no thread runs, no lock is held by a living one, sockets are the parent's (R13)."""

@@ -63,7 +63,7 @@ class FixedServers(Monitor):
     """
 
     def __init__(self, router: Router) -> None:
-        super().__init__((), publish=router._observe, is_writer=router._is_writer, interval=1.0, random=lambda: 0.5)
+        super().__init__((), publish=router._observe, is_writer=router._is_writer, pause=router._pause)
         self._router = router
         self._lag: dict[str, float | None] = {}
         self._errors: dict[str, str] = {}
@@ -108,6 +108,9 @@ class FixedServers(Monitor):
         """Tell the router anew; False: waiting longer changes nothing."""
         self.refresh()
         return False
+
+    def wake(self, name: str) -> None:
+        """Nobody to wake."""
 
     @property
     def is_running(self) -> bool:

@@ -11,9 +11,10 @@
                                                                the primary (R5)
 6. Which replicas are eligible: seen, fresh, not lagging (R11), not behind the token (R5), fresh enough
    for the statement's own bound (R6), not among those that just failed it (R10)? Those of the policy's zone
-   first. Eligible ones, but none fresh enough: the primary. None at all: the policy's last resort (R11).
+   first. Eligible ones, but none fresh enough: the primary. None at all: the policy's last resort (R11). What is
+   only suspected is not shunned where nobody else is left.
 7. Does this transaction read from a replica already?          that one while it is eligible, else the primary (R2)
-8. Otherwise one of them by weight; the dice are an argument.
+8. Otherwise one of them as ``core/choice.py`` says; the dice are an argument.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
+from rds_router.core.choice import Load, choose, choose_among_equals, idle
+from rds_router.core.observation import Role
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.scope import FRESH, Hold, Scope
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
-from rds_router.core.topology import Objection, Seen, Topology
+from rds_router.core.topology import Objection, Seen, Topology, trouble_of
 from rds_router.errors import NoServerAvailable
 
 
@@ -46,6 +49,7 @@ class Reason(enum.Enum):
     NONE_FRESH_ENOUGH = "no replica is fresh enough for this reader"
     PIN_LOST = "the replica this transaction read from is not eligible any more"
     STALEST = "no replica is eligible, the least stale one is allowed"
+    LAST_LEFT = "no other server is left, and it is only suspected"
 
 
 _Finding: TypeAlias = tuple[Seen, Objection]
@@ -115,11 +119,22 @@ class Decision(NamedTuple):
         # Another zone is no objection to anyone if the target is in one too, or no replica at all.
         is_near = self.is_replica and self.topology[self.target].objection is not Objection.OTHER_ZONE
         found = (
-            (seen, _objection_to(seen, self.scope, self.policy, self.now, self.exclude, anywhere=not is_near))
+            (
+                seen,
+                _objection_to(
+                    seen, self.scope, self.policy, self.now, self.exclude, waived=_NONE if is_near else _ZONE
+                ),
+            )
             for seen in self.topology.replicas
             if seen.server.name != self.target
         )
-        return [(seen, why) for seen, why in found if why is not None]
+        return [(seen, why or Objection.SLOWER) for seen, why in found if why is not None or self._is_slower(seen)]
+
+    def _is_slower(self, seen: Seen) -> bool:
+        """Nothing is wrong with it, but beside the target it is not chosen."""
+        if self.reason is not Reason.READ or self.policy.balance != "least_loaded":
+            return False
+        return seen.latency - self.topology[self.target].latency > self.policy.latency_window
 
     def _words(self) -> Sequence[str]:
         return [_words(seen, why, self.now) for seen, why in self._findings()]
@@ -145,13 +160,17 @@ def decide(
     *,
     now: float,
     draw: float,
+    load: Load = idle,
     exclude: frozenset[str] = frozenset(),
+    is_primary_full: bool = False,
 ) -> Decision:
     """Choose the server for one statement.
 
-    ``now``: monotonic seconds. ``draw``: a number in [0, 1), picks among equals. ``exclude``: servers that just
-    failed this statement. Raises NoServerAvailable if no replica is eligible and the policy says "error", or says
-    "stalest" and none is within ``hard_max_lag``; not before every replica has been asked how it is.
+    ``now``: monotonic seconds. ``draw``: a number in [0, 1), picks among equals. ``load``: how many connections to a
+    replica are in use. ``exclude``: servers that just failed this statement. ``is_primary_full``: it takes no more
+    reads in the replicas' stead. Raises NoServerAvailable if no replica is eligible and the policy says "error", or
+    says "stalest" and none is within ``hard_max_lag``, or the primary is full; not before every replica has been asked
+    how it is.
     """
     reason: Reason | None = None
     if statement.kind is not Kind.READ:
@@ -170,23 +189,21 @@ def decide(
     candidates = topology.eligible_at(now)
     if scope.token is not None or scope.max_staleness is not None or exclude or (policy.zone and not candidates):
         candidates = _unobjectionable(topology, scope, policy, now, exclude)
+    if not candidates and scope.pinned is not None:
+        candidates = _still_pinned(candidates, scope, topology, policy, now, exclude)
     if not candidates:
-        reason, candidates = _last_resort(statement, scope, topology, policy, now, exclude)
+        reason, candidates = _last_resort(statement, scope, topology, policy, now, exclude, is_primary_full)
     if candidates and scope.pinned is not None:
         candidates = _still_pinned(candidates, scope, topology, policy, now, exclude)
         reason = (reason or Reason.PINNED) if candidates else Reason.PIN_LOST
     if not candidates:
         reason = reason or Reason.NO_REPLICA_ELIGIBLE
         return Decision(topology.writer, False, reason, statement, scope, topology, policy, now, exclude)
-    if len(candidates) == 1:
-        chosen = candidates[0]
-    else:
-        chosen = pick(candidates, draw, topology.eligible_weight if candidates is topology.eligible else None)
-    name = chosen.server.name
+    name = choose(candidates, policy, now=now, draw=draw, load=load).server.name
     return Decision(name, True, reason or Reason.READ, statement, scope, topology, policy, now, exclude)
 
 
-def first_read(topology: Topology, *, now: float, draw: float) -> str | None:
+def first_read(topology: Topology, *, now: float, draw: float, load: Load = idle) -> str | None:
     """``decide()`` for a plain read of a session that has done nothing: the replica's name.
 
     None if the answer takes more than a look at the snapshot. Most transactions begin with this question, and nobody
@@ -195,21 +212,11 @@ def first_read(topology: Topology, *, now: float, draw: float) -> str | None:
     eligible = topology.eligible
     if not eligible or now > topology.fresh_until:
         return None
-    chosen = eligible[0] if len(eligible) == 1 else pick(eligible, draw, topology.eligible_weight)
-    return chosen.server.name
-
-
-def pick(candidates: Sequence[Seen], draw: float, weight: float | None = None) -> Seen:
-    """One of the candidates, each with the chance of its weight. ``draw`` is in [0, 1).
-
-    ``weight``: that of all together, if it is known already.
-    """
-    point = draw * (sum(seen.server.weight for seen in candidates) if weight is None else weight)
-    for seen in candidates:
-        point -= seen.server.weight
-        if point < 0:
-            return seen
-    return candidates[-1]
+    if len(eligible) == 1:
+        return eligible[0].server.name
+    if topology.is_even and now >= topology.steady_from:
+        return choose_among_equals(eligible, draw=draw, load=load).server.name
+    return choose(eligible, topology.policy, now=now, draw=draw, load=load).server.name
 
 
 def _unobjectionable(
@@ -220,7 +227,7 @@ def _unobjectionable(
     near = tuple(seen for seen in replicas if _objection_to(seen, scope, policy, now, exclude) is None)
     if near or not policy.zone:
         return near
-    return tuple(seen for seen in replicas if _objection_to(seen, scope, policy, now, exclude, anywhere=True) is None)
+    return tuple(seen for seen in replicas if _objection_to(seen, scope, policy, now, exclude, waived=_ZONE) is None)
 
 
 def _still_pinned(
@@ -234,13 +241,12 @@ def _still_pinned(
     for seen in candidates:
         if seen.server.name == scope.pinned:
             return (seen,)
-    if not policy.zone:
-        return ()
-    # A transaction that reads in another zone is not moved because a near replica is back.
+    # A transaction that reads in another zone is not moved because a near replica is back, nor does a drain end one.
     return tuple(
         seen
         for seen in topology.replicas
-        if seen.server.name == scope.pinned and _objection_to(seen, scope, policy, now, exclude, anywhere=True) is None
+        if seen.server.name == scope.pinned
+        and _objection_to(seen, scope, policy, now, exclude, waived=_PIN_WAIVES) is None
     )
 
 
@@ -251,12 +257,16 @@ def _last_resort(
     policy: RoutingPolicy,
     now: float,
     exclude: frozenset[str],
+    is_primary_full: bool,
 ) -> tuple[Reason, tuple[Seen, ...]]:
     """What to do without a candidate; without a replica in the answer, the primary."""
     if _unobjectionable(topology, FRESH, policy, now, exclude):
         return Reason.NONE_FRESH_ENOUGH, ()
     # A router that has just begun to ask has no reason yet to refuse anything.
-    if policy.no_replica == "primary" or any(seen.observation is None for seen in topology.replicas):
+    if any(seen.observation is None for seen in topology.replicas):
+        return Reason.NO_REPLICA_ELIGIBLE, ()
+    takes_reads = policy.no_replica == "primary" and not is_primary_full
+    if takes_reads and topology[topology.writer].silence is None:
         return Reason.NO_REPLICA_ELIGIBLE, ()
     if policy.no_replica == "stalest":
         stale = _allowed_stale(topology, policy, now, exclude)
@@ -264,15 +274,42 @@ def _last_resort(
         usable = [seen for seen in stale if scope.max_staleness is None and not _is_behind(seen, scope, policy, now)]
         if stale:
             return (Reason.STALEST, tuple(usable[:1])) if usable else (Reason.NONE_FRESH_ENOUGH, ())
+    suspects = tuple(seen for seen in topology.replicas if _is_last_chance(seen, scope, policy, now, exclude))
+    if suspects:
+        return Reason.LAST_LEFT, suspects
+    if takes_reads:
+        return Reason.NO_REPLICA_ELIGIBLE, ()
     refused = Decision(
         topology.writer, False, Reason.NO_REPLICA_ELIGIBLE, statement, scope, topology, policy, now, exclude
     )
     words = refused._words()
-    raise NoServerAvailable(
-        f"no replica may answer this read ({', '.join(words)}) and no_replica={policy.no_replica!r} keeps it off the "
-        "primary",
-        words,
-    )
+    raise NoServerAvailable(f"no replica may answer this read ({', '.join(words)}) and {_refusal(policy)}", words)
+
+
+def _refusal(policy: RoutingPolicy) -> str:
+    if policy.no_replica == "primary":
+        return (
+            "the primary has no connection to spare for it: try again in a moment, bring a replica back, or raise "
+            f"primary_read_share (now {policy.primary_read_share:g}) or the primary's pool_size"
+        )
+    kept_off = f"no_replica={policy.no_replica!r} keeps it off the primary"
+    if policy.no_replica == "error":
+        return f"{kept_off}: bring a replica back, or set no_replica='primary'"
+    return f"{kept_off}: bring a replica back, or raise hard_max_lag (now {policy.hard_max_lag:g} s)"
+
+
+def _is_last_chance(seen: Seen, scope: Scope, policy: RoutingPolicy, now: float, exclude: frozenset[str]) -> bool:
+    """A replica that was well at its last good probe, a moment ago, and has failed one probe since, or reads only."""
+    if seen.server.name in exclude or seen.objection not in _SUSPICIONS or seen.failures > 1:
+        return False
+    if seen.report is None or seen.report.role is Role.PRIMARY or now - seen.reported_at > policy.max_age:
+        return False
+    staleness = seen.staleness_at(now)
+    if scope.max_staleness is not None:
+        is_fresh = staleness is not None and staleness <= scope.max_staleness
+    else:
+        is_fresh = policy.unknown_lag == "allow" if seen.lag is None else seen.lag <= policy.max_lag
+    return is_fresh and not _is_behind(seen, scope, policy, now)
 
 
 def _allowed_stale(topology: Topology, policy: RoutingPolicy, now: float, exclude: frozenset[str]) -> Sequence[Seen]:
@@ -288,6 +325,10 @@ def _allowed_stale(topology: Topology, policy: RoutingPolicy, now: float, exclud
 
 _CURRENT = frozenset({None, Objection.LAGGING, Objection.OTHER_ZONE})
 """What may be said of a replica that answers and whose lag is known."""
+_SUSPICIONS = frozenset({Objection.UNREACHABLE, Objection.SUSPECT})
+_NONE: frozenset[Objection] = frozenset()
+_ZONE = frozenset({Objection.OTHER_ZONE})
+_PIN_WAIVES = frozenset({Objection.OTHER_ZONE, Objection.DRAINED})
 
 
 def _objection_to(
@@ -297,12 +338,12 @@ def _objection_to(
     now: float,
     exclude: frozenset[str],
     *,
-    anywhere: bool = False,
+    waived: frozenset[Objection] = frozenset(),
 ) -> Objection | None:
-    """Why this replica may not answer, the statement's own demands included. ``anywhere``: in whatever zone."""
+    """Why this replica may not answer, the statement's own demands included. ``waived``: what does not matter here."""
     if seen.server.name in exclude:
         return Objection.EXCLUDED
-    objection = None if anywhere and seen.objection is Objection.OTHER_ZONE else seen.objection
+    objection = trouble_of(seen, policy, now) if seen.objection in waived else seen.objection
     if objection in _CURRENT and seen.is_old_at(now, policy):
         return Objection.STALE_NEWS
     if scope.max_staleness is not None and objection in (None, Objection.LAGGING):
@@ -346,4 +387,6 @@ def _words(seen: Seen, why: Objection, now: float) -> str:
         return f"{name} {staleness:.1f} s behind, staler than asked for"
     if why is seen.silence and seen.observation is not None:
         return f"{name} {why.value} ({seen.observation.error})"
+    if why is Objection.SLOWER:
+        return f"{name} slower ({seen.latency * 1000:.0f} ms)"
     return f"{name} {why.value}"

@@ -55,3 +55,7 @@ class Observation:
     """Why there is no report: one line, no secret in it."""
     is_login_refused: bool = False
     """There is no report because the server is there, but does not let this account in."""
+    is_read: bool = False
+    """It was no probe, but a read that failed there."""
+    took: float | None = None
+    """Seconds from the first question to the last answer; None when not measured."""

@@ -14,6 +14,7 @@ from rds_router.errors import PolicyError
 AfterWrite: TypeAlias = Literal["token", "primary", "any"]
 NoReplica: TypeAlias = Literal["primary", "error", "stalest"]
 ReplicaTransactions: TypeAlias = Literal["autocommit", "snapshot"]
+Balance: TypeAlias = Literal["least_loaded", "round_robin", "random"]
 UnknownLag: TypeAlias = Literal["exclude", "allow"]
 
 
@@ -42,6 +43,17 @@ class RoutingPolicy:
     ``hard_max_lag`` (an error if there is none). Until every replica has been asked once, the primary."""
     hard_max_lag: float = 60.0
     """The bound of ``no_replica="stalest"``: at least ``max_lag`` there, of no meaning elsewhere."""
+    primary_read_share: float = 0.5
+    """With ``no_replica="primary"``: the part of a process's connections to the primary (``pool_size`` and
+    ``max_overflow``) beyond which it takes no reads in the replicas' stead. Such a read waits for a moment, then it is
+    refused, so that writes still find a connection. 1: no bound."""
+    balance: Balance = "least_loaded"
+    """How one of several eligible replicas is chosen, always by weight: the one with fewer connections in use of two
+    drawn ("least_loaded"), in turns ("round_robin"), or one drawn ("random")."""
+    latency_window: float = 0.02
+    """Of two drawn replicas, one whose probes take longer by more than this gets no read. With "least_loaded" only."""
+    slow_start: float = 10.0
+    """A replica that comes back, or is added, begins with a tenth of its share and has all of it after this."""
     replica_transactions: ReplicaTransactions = "autocommit"
     """Each read on a replica sees the newest data there at the lowest cost in round trips
     ("autocommit"), or all reads of one transaction see one moment ("snapshot")."""
@@ -58,6 +70,9 @@ class RoutingPolicy:
     """How often each server is asked how it is."""
     probe_timeout: float = 1.0
     """After this a probe counts as failed."""
+    max_backoff: float = 60.0
+    """A replica that is down is asked ever more rarely, up to this, by a pause drawn from 0 on. Not while the primary
+    is missing: the replica may be the next one."""
     zone: str = ""
     """Replicas of this zone are preferred while one of them is eligible."""
     cluster: str = ""
@@ -101,15 +116,26 @@ def _seconds(*, minimum: float, maximum: float = math.inf) -> Callable[[str, Any
     bound = f"from {minimum:g} to {maximum:g}" if maximum < math.inf else f"of at least {minimum:g}"
 
     def check(name: str, value: Any) -> float:
-        try:
-            seconds = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError, OverflowError):
-            seconds = math.nan
-        if not (minimum <= seconds <= maximum and math.isfinite(seconds)):
+        seconds = _number(value)
+        if not minimum <= seconds <= maximum or seconds == math.inf:
             raise PolicyError(name, value, f"a number of seconds {bound}")
         return seconds
 
     return check
+
+
+def _share(name: str, value: Any) -> float:
+    share = _number(value)
+    if not 0 < share <= 1:
+        raise PolicyError(name, value, "a number above 0, up to 1")
+    return share
+
+
+def _number(value: Any) -> float:
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def _one_of(alias: Any) -> Callable[[str, Any], str]:
@@ -173,12 +199,17 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "after_write_window": _seconds(minimum=0.0),
     "no_replica": _one_of(NoReplica),
     "hard_max_lag": _seconds(minimum=0.0),
+    "primary_read_share": _share,
+    "balance": _one_of(Balance),
+    "latency_window": _seconds(minimum=0.0),
+    "slow_start": _seconds(minimum=0.0, maximum=3600.0),
     "replica_transactions": _one_of(ReplicaTransactions),
     "session_tracking": _boolean,
     "guard": _boolean,
     "heartbeat": _boolean,
     "probe_interval": _seconds(minimum=0.01, maximum=3600.0),
     "probe_timeout": _seconds(minimum=0.05, maximum=60.0),
+    "max_backoff": _seconds(minimum=0.0, maximum=3600.0),
     "zone": _text,
     "cluster": _word,
     "pure_functions": _names,

@@ -1,12 +1,13 @@
 """What is believed of the servers: a frozen snapshot, and the step from one to the next.
 
 1. A snapshot (:class:`Topology`) is never changed; :func:`evolve` makes the next one from news.
-2. News is an :class:`~rds_router.core.observation.Observation` or a new list of :class:`Server`.
+2. News is an :class:`~rds_router.core.observation.Observation`, a :class:`Drain`, or a new list of :class:`Server`.
 3. The primary of the moment is the configured one until exactly one other server accepts writes and follows
    nobody, while it follows somebody or refuses writes itself; or is gone, and the other was seen as a replica
    before (a promotion, not a stray server). Two that claim to be the primary change nothing.
 4. A replica's lag is what it reports, within the bounds that its position proves.
-5. Who is eligible is settled here, once for each news, so that a decision only picks.
+5. Who is eligible is settled here, once for each news, so that a decision only picks. Health (``core/health.py``)
+   and drains say who is not; the zone says who is near enough.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from rds_router.core.health import AT_START, NEWCOMER, Health, State, after_answer, after_failure
 from rds_router.core.observation import Observation, Report, Role
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.position import Position
@@ -37,21 +39,32 @@ class Server:
     """Configured as the primary; who is the primary now is the topology's to say."""
 
 
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Somebody takes a server out of use, or puts it back: whatever its health."""
+
+    server: str
+    is_drained: bool
+
+
 class Objection(enum.Enum):
     """Why a server does not get a read."""
 
     UNSEEN = "not seen yet"
+    DRAINED = "drained"
     UNREACHABLE = "unreachable"
     LOGIN_REFUSED = "login refused"
     STALE_NEWS = "not heard of lately"
     LAGGING = "lagging"
     UNKNOWN_LAG = "lag unknown"
+    SUSPECT = "suspected: reads failed there again and again"
     ROGUE = "accepts writes and follows nobody"
     IS_PRIMARY = "is the primary"
     BEHIND_TOKEN = "behind the token"
     TOO_STALE = "staler than asked for"
     EXCLUDED = "failed this statement"
     OTHER_ZONE = "in another zone"
+    SLOWER = "slower"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +76,8 @@ class Seen:
     """The last news of it, good or bad."""
     report: Report | None = None
     """The last good report."""
+    reported_at: float = float("-inf")
+    """Monotonic seconds: when that was asked for."""
     lag: float | None = None
     """Seconds it is behind the primary; None when not known."""
     as_of: float | None = None
@@ -71,8 +86,12 @@ class Seen:
     """It was seen as a replica since this process began."""
     failures: int = 0
     """Probes that failed since the last good one."""
-    is_lagging: bool = False
-    """Over ``max_lag`` once, and not yet back under half of it."""
+    health: Health = AT_START
+    """Up, suspect or down."""
+    latency: float = 0.0
+    """Seconds a probe of it takes, as a moving average; 0 if not known."""
+    is_drained: bool = False
+    """Taken out of use by hand."""
     objection: Objection | None = Objection.UNSEEN
     """Why it gets no reads; None when it is eligible."""
 
@@ -89,9 +108,11 @@ class Seen:
 
     def staleness_at(self, now: float) -> float | None:
         """Seconds its data may be behind at ``now``: its lag as measured, and the time since. None when not known."""
-        if self.lag is None or self.observation is None:
-            return None
-        return self.lag + max(0.0, now - self.observation.at)
+        return None if self.lag is None else self.lag + max(0.0, now - self.reported_at)
+
+    def weight_at(self, now: float, policy: RoutingPolicy) -> float:
+        """Its weight, or the part of it that counts in its slow start."""
+        return self.server.weight * self.health.share_at(now, policy.slow_start)
 
     def satisfies(self, token: Token) -> bool:
         """True if it surely holds what the token's owner has written."""
@@ -117,8 +138,10 @@ class Topology:
     """Monotonic seconds of the last news."""
     eligible: tuple[Seen, ...] = ()
     """The replicas that may answer reads, in the order configured."""
-    eligible_weight: float = 0.0
-    """The weight of all of them."""
+    is_even: bool = False
+    """The less loaded of two is to be chosen, and they differ neither in weight nor, beyond the window, in latency."""
+    steady_from: float = float("-inf")
+    """Monotonic seconds: until then one of them is in its slow start."""
     fresh_until: float = float("inf")
     """Monotonic seconds: from then on some eligible replica's news is too old."""
     history: tuple[tuple[float, Position], ...] = ()
@@ -141,7 +164,7 @@ class Topology:
         raise KeyError(name)
 
     def __repr__(self) -> str:
-        others = ", ".join(_describe(seen) for seen in self.servers if seen.server.name != self.writer)
+        others = ", ".join(_describe(seen, self) for seen in self.servers if seen.server.name != self.writer)
         return f"<Topology generation {self.generation}: primary {self.writer}; {others or 'no replica'}>"
 
     @property
@@ -156,12 +179,14 @@ class Topology:
         return tuple(seen for seen in self.eligible if not seen.is_old_at(now, self.policy))
 
 
-def evolve(topology: Topology, news: Observation | Iterable[Server], *, now: float) -> Topology:
+def evolve(topology: Topology, news: Observation | Drain | Iterable[Server], *, now: float) -> Topology:
     """The next snapshot. Pure: ``now`` (monotonic seconds) is an argument.
 
     News of a server that is not in the list, or older than the last of the same server, changes nothing; neither does
     a list without a primary.
     """
+    if isinstance(news, Drain):
+        return _settle(_drained(topology, news, now), now)
     if not isinstance(news, Observation):
         return _settle(_listed(topology, news), now)
     for seen in topology.servers:
@@ -173,7 +198,10 @@ def evolve(topology: Topology, news: Observation | Iterable[Server], *, now: flo
 def _listed(topology: Topology, servers: Iterable[Server]) -> Topology:
     """A new server list. One without a primary is a fault of its source."""
     before = {seen.server.name: seen for seen in topology.servers}
-    listed = tuple(replace(before[each.name], server=each) if each.name in before else Seen(each) for each in servers)
+    new = AT_START if topology.at == float("-inf") else NEWCOMER
+    listed = tuple(
+        replace(before[each.name], server=each) if each.name in before else Seen(each, health=new) for each in servers
+    )
     if not any(seen.server.is_primary for seen in listed):
         return topology
     topology = replace(topology, servers=listed)
@@ -182,11 +210,20 @@ def _listed(topology: Topology, servers: Iterable[Server]) -> Topology:
     return _moved(topology, next(seen for seen in listed if seen.server.is_primary))
 
 
+def _drained(topology: Topology, news: Drain, now: float) -> Topology:
+    """A server taken out or put back, which is a return: its caches are cold."""
+    servers = tuple(
+        replace(seen, is_drained=news.is_drained, health=replace(seen.health, back_at=now))
+        if seen.server.name == news.server and seen.is_drained is not news.is_drained
+        else seen
+        for seen in topology.servers
+    )
+    return replace(topology, servers=servers)
+
+
 def _moved(topology: Topology, heir: Seen) -> Topology:
     """Another server is the primary. What was measured against the former one does not hold against it."""
-    servers = tuple(
-        replace(seen, lag=None, as_of=None, is_lagging=False) if seen is heir else seen for seen in topology.servers
-    )
+    servers = tuple(replace(seen, lag=None, as_of=None) if seen is heir else seen for seen in topology.servers)
     generation = topology.generation + 1
     return replace(
         topology, servers=servers, writer=heir.server.name, generation=generation, history=(), heartbeat=None
@@ -194,7 +231,10 @@ def _moved(topology: Topology, heir: Seen) -> Topology:
 
 
 def _observed(topology: Topology, news: Observation, now: float) -> Topology:
-    servers = tuple(_heard(seen, news) if seen.server.name == news.server else seen for seen in topology.servers)
+    servers = tuple(
+        _heard(seen, news, topology.policy, now) if seen.server.name == news.server else seen
+        for seen in topology.servers
+    )
     topology = _elected(replace(topology, servers=servers, at=max(topology.at, news.at)), now)
     if news.report is None:
         return topology
@@ -203,16 +243,44 @@ def _observed(topology: Topology, news: Observation, now: float) -> Topology:
         topology, told = _remembered(topology, news, news.report), topology.servers
     else:
         told = tuple(seen for seen in topology.servers if seen.server.name == news.server)
-    measured = {seen.server.name: _measured(topology, seen) for seen in told if seen.server.name != topology.writer}
+    measured = {seen.server.name: _judged(_measured(topology, seen), topology, now) for seen in told}
     return replace(topology, servers=tuple(measured.get(seen.server.name, seen) for seen in topology.servers))
 
 
-def _heard(seen: Seen, news: Observation) -> Seen:
-    was_replica = seen.was_replica or (news.report is not None and news.report.role is Role.REPLICA)
-    failures = seen.failures + 1 if news.report is None else 0
+def _heard(seen: Seen, news: Observation, policy: RoutingPolicy, now: float) -> Seen:
+    if news.report is None:
+        return replace(
+            seen,
+            observation=news,
+            failures=seen.failures + (not news.is_read),
+            health=after_failure(seen.health, policy, now=now, is_read=news.is_read),
+        )
+    latency = seen.latency
+    if news.took is not None:
+        is_known = latency > 0.0 and not seen.failures
+        latency = latency + _SMOOTHING * (news.took - latency) if is_known else news.took
     return replace(
-        seen, observation=news, report=news.report or seen.report, was_replica=was_replica, failures=failures
+        seen,
+        observation=news,
+        report=news.report,
+        reported_at=news.at,
+        was_replica=seen.was_replica or news.report.role is Role.REPLICA,
+        failures=0,
+        latency=latency,
     )
+
+
+_SMOOTHING: Final = 0.2
+"""What one probe counts in the latency: half of a change is seen after three."""
+
+
+def _judged(seen: Seen, topology: Topology, now: float) -> Seen:
+    """Its health by its last word, which may be measured anew by the primary's."""
+    if seen.observation is None or seen.silence is not None:
+        return seen
+    lag = 0.0 if seen.server.name == topology.writer else seen.lag
+    judged = after_answer(seen.health, lag, topology.policy, now=now)
+    return seen if judged is seen.health else replace(seen, health=judged)
 
 
 def _elected(topology: Topology, now: float) -> Topology:
@@ -260,7 +328,7 @@ def _measured(topology: Topology, seen: Seen) -> Seen:
     """Rule 4: the lag and the moment a replica's data is complete to, by its last word."""
     news = seen.observation
     report = news.report if news else None
-    if news is None or report is None:
+    if news is None or report is None or seen.server.name == topology.writer:
         return seen
     held, missing = _dated(topology.history, report.position)
     as_of = seen.as_of
@@ -282,9 +350,7 @@ def _measured(topology: Topology, seen: Seen) -> Seen:
         held = news.at - lag - _RESOLUTION
     if held is not None:
         as_of = held if as_of is None else max(held, as_of)
-    bound = topology.policy.max_lag
-    is_lagging = seen.is_lagging if lag is None else lag > (bound / 2 if seen.is_lagging else bound)
-    return replace(seen, lag=lag, as_of=as_of, is_lagging=is_lagging)
+    return replace(seen, lag=lag, as_of=as_of)
 
 
 def _by_heartbeat(topology: Topology, report: Report, held: float | None) -> tuple[float | None, float | None]:
@@ -317,43 +383,75 @@ def _dated(history: tuple[tuple[float, Position], ...], position: Position | Non
 
 def _settle(topology: Topology, now: float) -> Topology:
     """Rule 5: who is eligible from now on, and for how long that may be believed."""
-    servers = tuple(replace(seen, objection=_objection(topology, seen, now)) for seen in topology.servers)
-    eligible = tuple(seen for seen in servers if seen.objection is None)
-    near = {seen.server.name for seen in eligible if seen.server.zone == topology.policy.zone}
-    if near and topology.policy.zone:
+    policy = topology.policy
+    servers = tuple(_objected(seen, _objection(topology, seen, now)) for seen in topology.servers)
+    # A near replica that has just come back does not take all reads of its zone at once.
+    if policy.zone and any(
+        each.objection is None and _is_near(each, policy) and _is_steady(each, policy, now) for each in servers
+    ):
         servers = tuple(
-            replace(seen, objection=Objection.OTHER_ZONE)
-            if seen.objection is None and seen.server.name not in near
-            else seen
+            seen if seen.objection is not None or _is_near(seen, policy) else _objected(seen, Objection.OTHER_ZONE)
             for seen in servers
         )
-        eligible = tuple(seen for seen in servers if seen.objection is None)
-    fresh_until = min(
-        (seen.observation.at + topology.policy.max_age for seen in eligible if seen.observation),
-        default=float("inf"),
+    eligible = tuple(seen for seen in servers if seen.objection is None)
+    latencies = [seen.latency for seen in eligible]
+    return replace(
+        topology,
+        servers=servers,
+        eligible=eligible,
+        fresh_until=min((seen.reported_at + policy.max_age for seen in eligible), default=float("inf")),
+        is_even=policy.balance == "least_loaded"
+        and len({seen.server.weight for seen in eligible}) == 1
+        and max(latencies) - min(latencies) <= policy.latency_window,
+        steady_from=max((seen.health.back_at + policy.slow_start for seen in eligible), default=float("-inf")),
     )
-    weight = sum(seen.server.weight for seen in eligible)
-    return replace(topology, servers=servers, eligible=eligible, eligible_weight=weight, fresh_until=fresh_until)
+
+
+def _objected(seen: Seen, objection: Objection | None) -> Seen:
+    return seen if seen.objection is objection else replace(seen, objection=objection)
+
+
+def _is_near(seen: Seen, policy: RoutingPolicy) -> bool:
+    return seen.server.zone == policy.zone
+
+
+def _is_steady(seen: Seen, policy: RoutingPolicy, now: float) -> bool:
+    return now >= seen.health.back_at + policy.slow_start
 
 
 def _objection(topology: Topology, seen: Seen, now: float) -> Objection | None:
     if seen.server.name == topology.writer:
         return Objection.IS_PRIMARY
+    return Objection.DRAINED if seen.is_drained else trouble_of(seen, topology.policy, now)
+
+
+def trouble_of(seen: Seen, policy: RoutingPolicy, now: float) -> Objection | None:
+    """What is wrong with a replica itself."""
     if seen.observation is None:
         return Objection.UNSEEN
     report = seen.observation.report
     if report is None:
         return seen.silence
-    if seen.is_old_at(now, topology.policy):
+    if seen.is_old_at(now, policy):
         return Objection.STALE_NEWS
     if report.role is Role.PRIMARY:
         return Objection.ROGUE
-    if seen.lag is None:
-        return Objection.UNKNOWN_LAG if topology.policy.unknown_lag == "exclude" else None
-    return Objection.LAGGING if seen.is_lagging else None
+    if seen.lag is None and policy.unknown_lag == "exclude":
+        return Objection.UNKNOWN_LAG
+    if seen.health.state is State.UP:
+        return None
+    return Objection.LAGGING if seen.lag is not None and seen.lag > policy.max_lag / 2 else Objection.SUSPECT
 
 
-def _describe(seen: Seen) -> str:
+def _describe(seen: Seen, topology: Topology) -> str:
+    name, lag = seen.server.name, "lag unknown" if seen.lag is None else f"{seen.lag:.1f} s"
     if seen.objection is None:
-        return f"{seen.server.name} {'lag unknown' if seen.lag is None else f'{seen.lag:.1f} s'}"
-    return f"{seen.server.name} {seen.objection.value}"
+        share = seen.health.share_at(topology.at, topology.policy.slow_start)
+        return f"{name} {lag}" if share == 1.0 else f"{name} {lag}, slow start at {share:.0%}"
+    if seen.objection in _APART:
+        return f"{name} {seen.objection.value}"
+    return f"{name} {seen.health.state.value}: {seen.objection.value}"
+
+
+_APART: Final = (Objection.UNSEEN, Objection.DRAINED, Objection.OTHER_ZONE, Objection.STALE_NEWS, Objection.ROGUE)
+"""Objections that the server's health has no part in."""

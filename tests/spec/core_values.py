@@ -38,13 +38,14 @@ def observation(name: str, fields: dict[str, Any], *, at: float) -> Observation:
     """One probe. A server called ``db`` is a writable primary, any other a replica, unless the fields say otherwise."""
     if "error" in fields:
         refused = fields.get("is_login_refused", False)
-        return Observation(name, fields.get("at", at), error=fields["error"], is_login_refused=refused)
+        is_read = fields.get("is_read", False)
+        return Observation(name, fields.get("at", at), error=fields["error"], is_login_refused=refused, is_read=is_read)
     role = fields.get("role", "primary" if name == "db" else "replica")
     usual = {"is_writable": role == "primary", "follows": role == "replica"}
     given = {**usual, **{key: fields[key] for key in _REPORT if key in fields}, "role": Role(role)}
     if given.get("position") is not None:
         given["position"] = parse_position(given["position"])
-    return Observation(name, fields.get("at", at), Report(**given))
+    return Observation(name, fields.get("at", at), Report(**given), took=fields.get("took"))
 
 
 def policy(fields: dict[str, Any]) -> RoutingPolicy:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rds_router.core.decision import Decision, Reason, _unobjectionable, decide, first_read, pick
+from rds_router.core.decision import Decision, Reason, _unobjectionable, decide, first_read
 from rds_router.core.scope import FRESH, Scope
 from rds_router.core.statement import Kind, Statement
-from rds_router.core.topology import Objection, Seen, Server, Topology
+from rds_router.core.topology import Objection, Topology
 from rds_router.errors import NoServerAvailable
 from tests.unit import core_strategies as core
 
@@ -157,15 +157,6 @@ def test_each_replica_is_chosen_objected_to_or_an_equal_of_the_chosen(
     everyone = {seen.server.name for seen in world[0].replicas}
     assert possible | named | elsewhere == everyone
     assert not possible & named
-
-
-@given(st.lists(st.floats(0.01, 100.0), min_size=1, max_size=5), core.draws)
-def test_a_pick_is_the_server_in_whose_share_of_the_line_the_draw_lies(weights: list[float], draw: float) -> None:
-    candidates = [Seen(Server(str(number), weight=weight)) for number, weight in enumerate(weights)]
-    number = int(pick(candidates, draw).server.name)
-    total = sum(weights)
-    slack = 1e-9 * total
-    assert sum(weights[:number]) - slack <= draw * total <= sum(weights[: number + 1]) + slack
 
 
 @pytest.mark.parametrize("reason", Reason)

@@ -69,8 +69,7 @@ def monitor(probers: tuple[Answering, Answering], published: list[Observation]) 
         probers,  # type: ignore[arg-type]  # they do what Prober does
         publish=lambda news, dialect: published.append(news),
         is_writer=lambda name: name == "db",
-        interval=3600.0,
-        random=lambda: 0.5,
+        pause=lambda name: 3600.0,
     )
     yield made
     for prober in probers:
@@ -140,8 +139,7 @@ def test_a_monitor_that_everybody_forgot_ends_its_threads() -> None:
         [prober],  # type: ignore[list-item]
         publish=lambda news, dialect: None,
         is_writer=lambda name: False,
-        interval=0.01,
-        random=lambda: 0.5,
+        pause=lambda name: 0.01,
     )
     forgotten.start()
     assert prober.was_asked.wait(PATIENCE)
@@ -150,15 +148,6 @@ def test_a_monitor_that_everybody_forgot_ends_its_threads() -> None:
     gc.collect()
     assert prober.is_closed.wait(PATIENCE)
     assert reference() is None
-
-
-def test_the_pause_is_the_interval_with_a_fifth_of_jitter() -> None:
-    def pause(dice: float) -> float:
-        return Monitor(
-            (), publish=lambda news, dialect: None, is_writer=lambda name: False, interval=10.0, random=lambda: dice
-        ).pause()
-
-    assert (pause(0.0), pause(0.5), pause(1.0)) == pytest.approx((8.0, 10.0, 12.0))
 
 
 def prober_of(url: str, clock: Callable[[], float] | None = None, **policy: Any) -> Prober:

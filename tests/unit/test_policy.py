@@ -23,12 +23,17 @@ policies = st.builds(
     after_write_window=seconds,
     no_replica=st.sampled_from(["primary", "error", "stalest"]),
     hard_max_lag=st.floats(60.0, 1e6),
+    primary_read_share=st.floats(0.0, 1.0, exclude_min=True),
+    balance=st.sampled_from(["least_loaded", "round_robin", "random"]),
+    latency_window=seconds,
+    slow_start=st.floats(0.0, 3600.0),
     replica_transactions=st.sampled_from(["autocommit", "snapshot"]),
     session_tracking=st.booleans(),
     guard=st.booleans(),
     heartbeat=st.booleans(),
     probe_interval=st.floats(0.01, 3600.0),
     probe_timeout=st.floats(0.05, 60.0),
+    max_backoff=st.floats(0.0, 3600.0),
     zone=st.text(max_size=10),
     cluster=st.from_regex(r"[A-Za-z0-9._-]{0,64}", fullmatch=True),
     pure_functions=names,
@@ -53,7 +58,7 @@ def test_a_policy_made_of_strings_as_the_environment_has_them_is_the_same(policy
 def test_every_field_is_covered_by_these_properties() -> None:
     """A new field that is not checked, or not drawn above, is noticed here."""
     drawn = {"APP_" + field.name.upper() for field in dataclasses.fields(RoutingPolicy)}
-    assert len(drawn) == 16, "a new field: draw it above"
+    assert len(drawn) == 21, "a new field: draw it above"
     for field in dataclasses.fields(RoutingPolicy):
         with pytest.raises(PolicyError, match=field.name.upper()):
             RoutingPolicy.from_settings({field.name.upper(): object()})
@@ -83,6 +88,11 @@ def test_settings_of_others_are_ignored() -> None:
         ("after_write", "Token", "one of 'token', 'primary', 'any'"),
         ("no_replica", ["primary"], "one of 'primary', 'error', 'stalest'"),
         ("replica_transactions", 1, "one of 'autocommit', 'snapshot'"),
+        ("primary_read_share", 0, "a number above 0, up to 1"),
+        ("primary_read_share", 1.5, "a number above 0, up to 1"),
+        ("primary_read_share", True, "a number above 0, up to 1"),
+        ("balance", "fair", "one of 'least_loaded', 'round_robin', 'random'"),
+        ("slow_start", -1, "a number of seconds from 0 to 3600"),
         ("guard", "maybe", "true or false"),
         ("heartbeat", 2, "true or false"),
         ("zone", None, "a string"),

@@ -70,7 +70,7 @@ def test_replicas_lag_fail_recover_and_are_promoted_as_told(router: Router) -> N
         servers.lags("r1", 0.0)
         assert str(router.explain(COUNT)) == "r1 (replica)"
         servers.promotes("r1")
-        assert repr(router.topology) == "<Topology generation 1: primary r1; db 0.0 s, r2 0.0 s>"
+        assert repr(router.topology) == "<Topology generation 1: primary r1; db 0.0 s, r2 0.0 s, slow start at 10%>"
         assert str(router.explain("DELETE FROM notes")).startswith("r1 (primary: write")
 
 

@@ -1,7 +1,8 @@
 """Runs the scenario files beside it: which server answers, why, and the line that says so.
 
 ``servers`` name what each server's last probe said (``{}``: a primary that is well, or a replica of unknown lag;
-``null``: not probed yet; ``at``: when, usually 99.5), in the order of the list. The statement is asked at 100.
+``null``: not probed yet; ``at``: when, usually 99.5; a list: what its probes said, one after the other), in the order
+of the list; ``drained`` are out of use. The statement is asked at 100, with ``load`` connections in use.
 ``decides`` is Reason, target and printed line; ``refuses`` is the error's text.
 """
 
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from rds_router.core.decision import Reason, decide
-from rds_router.core.topology import Server, Topology, evolve
+from rds_router.core.topology import Drain, Topology, evolve
 from rds_router.errors import NoServerAvailable
 from tests.spec import core_values as values
 
@@ -30,8 +31,10 @@ def test_decision(scenario: dict[str, Any]) -> None:
         "now": scenario.get("now", NOW),
         "draw": scenario.get("draw", 0.0),
         "exclude": frozenset(scenario.get("exclude", ())),
+        "load": lambda name: scenario.get("load", {}).get(name, 0),
+        "is_primary_full": scenario.get("is_primary_full", False),
     }
-    given = values.statement(scenario.get("statement", "read")), scope, believed(scenario["servers"], policy), policy
+    given = values.statement(scenario.get("statement", "read")), scope, believed(scenario, policy), policy
     if "refuses" in scenario:
         with pytest.raises(NoServerAvailable) as refusal:
             decide(*given, **arguments)
@@ -49,12 +52,15 @@ def test_decision(scenario: dict[str, Any]) -> None:
         assert after == values.scope({**scenario.get("scope", {}), **expected.get("scope_gains", {})})
 
 
-def believed(servers: dict[str, Any], policy: Any) -> Topology:
-    """The topology after one probe of each server."""
-    listed: list[Server] = [values.server(name, fields or {}) for name, fields in servers.items()]
-    topology = Topology.of(listed, policy)
-    for name, fields in servers.items():
-        if fields is not None:
-            news = values.observation(name, fields, at=NOW - 0.5)
-            topology = evolve(topology, news, now=max(NOW - 0.5, news.at))
+def believed(scenario: dict[str, Any], policy: Any) -> Topology:
+    """The topology after the probes of each server."""
+    said = {name: news if isinstance(news, list) else [news] for name, news in scenario["servers"].items()}
+    topology = Topology.of([values.server(name, news[0] or {}) for name, news in said.items()], policy)
+    for name, news in said.items():
+        for fields in news:
+            if fields is not None:
+                observed = values.observation(name, fields, at=NOW - 0.5)
+                topology = evolve(topology, observed, now=max(NOW - 0.5, observed.at))
+    for name in scenario.get("drained", ()):
+        topology = evolve(topology, Drain(name, True), now=NOW - 0.5)
     return topology

@@ -1,8 +1,9 @@
 """Runs the scenario files beside it: what is believed after each piece of news.
 
 A step is ``[at, server, what its probe said]`` (see core_values.observation; it is told at once), ``[at, "list",
-servers]`` for a new server list, or ``[at, "then", what must be believed now]``: ``repr``, ``writer``,
-``generation``, ``eligible``, ``objections`` and ``lag`` and ``as_of`` by server.
+servers]`` for a new server list, ``[at, "drain", server]``, ``[at, "undrain", server]``, or ``[at, "then", what must be
+believed now]``: ``repr``, ``writer``, ``generation``, ``eligible``, ``is_even``, ``steady_from``, and by server
+``objections``, ``lag``, ``as_of``, ``shares`` (the weight that counts) and ``latency``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rds_router.core.topology import Topology, evolve
+from rds_router.core.topology import Drain, Topology, evolve
 from tests.spec import core_values as values
 
 HERE = Path(__file__).parent
@@ -27,6 +28,8 @@ def test_topology(scenario: dict[str, Any]) -> None:
         if subject == "then":
             believed = described(topology, at)
             assert {name: picked(believed[name], wanted) for name, wanted in fields.items()} == fields
+        elif subject in ("drain", "undrain"):
+            topology = evolve(topology, Drain(fields, subject == "drain"), now=at)
         elif subject == "list":
             topology = evolve(topology, [values.server(name, given) for name, given in fields.items()], now=at)
         else:
@@ -43,6 +46,10 @@ def described(topology: Topology, now: float) -> dict[str, Any]:
         "eligible": [seen.server.name for seen in topology.eligible_at(now)],
         "objections": {name: seen.objection.name if seen.objection else None for name, seen in by_name.items()},
         "lag": {name: None if seen.lag is None else round(seen.lag, 6) for name, seen in by_name.items()},
+        "shares": {name: round(seen.weight_at(now, topology.policy), 6) for name, seen in by_name.items()},
+        "latency": {name: round(seen.latency, 6) for name, seen in by_name.items()},
+        "is_even": topology.is_even,
+        "steady_from": topology.steady_from,
         "as_of": {name: None if seen.as_of is None else round(seen.as_of, 6) for name, seen in by_name.items()},
     }
 
