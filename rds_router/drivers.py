@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine
@@ -53,11 +53,11 @@ def not_installed(url: URL, error: ImportError) -> ConfigurationError:
 
 
 def improve(engine: Engine, opening: Opening = as_told) -> None:
-    """Let an engine's connections be opened by ``opening``, and PyMySQL's do what it cannot do by itself."""
-    is_pymysql = _is_pymysql(engine.dialect)
-    if opening is as_told and not is_pymysql:
+    """Let an engine's connections be opened by ``opening``, and do what their driver cannot do by itself."""
+    taught = _taught_connect(engine.dialect)
+    if opening is as_told and taught is None:
         return
-    connect = _pymysql_connect() if is_pymysql else engine.dialect.connect
+    connect = taught or engine.dialect.connect
 
     @event.listens_for(engine, "do_connect")
     def do_connect(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> Any:
@@ -65,25 +65,26 @@ def improve(engine: Engine, opening: Opening = as_told) -> None:
 
 
 def track_positions(connection: Any, record: object) -> None:
-    """A pool's "connect" listener: let the server tell the position of each commit, where the driver hears it."""
+    """A pool's "connect" listener: make ready to tell the position of each commit, where driver and server can."""
     if hasattr(connection, "rds_track"):
         connection.rds_track()
 
 
-def forget_position(connection: Any) -> None:
-    """Before a transaction: what the DBAPI connection wrote earlier is not this one's."""
-    if hasattr(connection, "rds_position"):
-        connection.rds_position = None
+def forget_position(connection: Any, wanted: Callable[[], bool]) -> None:
+    """Before a transaction: what the DBAPI connection wrote earlier is not this one's.
+
+    ``wanted``: asked at its commit, whether anybody wants to know the position, where that is not told for nothing.
+    """
+    if hasattr(connection, "rds_forget"):
+        connection.rds_forget(wanted)
 
 
 def told_position(connection: Any) -> str | None:
     """After a commit: the position of what it wrote, as the server told with its answer.
 
-    Empty if it told that nothing was written; None if this connection is not told positions.
+    Empty if it told that nothing was written; None if this connection was not told.
     """
-    if not getattr(connection, "rds_is_told", False):
-        return None
-    return connection.rds_position or ""
+    return cast("str | None", connection.rds_told()) if hasattr(connection, "rds_told") else None
 
 
 def socket_of(connection: Any) -> int | None:
@@ -136,6 +137,18 @@ def _time_limits(url: URL, timeout: float) -> dict[str, Any]:
 
 def _is_pymysql(dialect: Any) -> bool:
     return dialect.name in MYSQL and dialect.driver == "pymysql"
+
+
+def _taught_connect(dialect: Any) -> Callable[..., Any] | None:
+    """Makes connections that do more than their driver's own; None where there is nothing to add."""
+    if _is_pymysql(dialect):
+        return _pymysql_connect()
+    # Not its asyncio form, which has the same driver name.
+    if dialect.name == "postgresql" and dialect.driver == "psycopg" and not dialect.is_async:
+        from rds_router.psycopg_connection import ToldConnection
+
+        return ToldConnection.connect
+    return None
 
 
 def _pymysql_connect() -> Callable[..., Any]:

@@ -17,12 +17,15 @@ from pymysql.connections import Connection
 from pymysql.constants import CLIENT, CR
 from pymysql.err import MySQLError, OperationalError
 
+from rds_router.core.position import MariaDBGtidList, MySQLGtidSet
+
 _SESSION_TRACK: Final = 1 << 23
 """CLIENT_SESSION_TRACK: OK packets may carry session state."""
 _STATE_CHANGED: Final = 0x4000
 """SERVER_SESSION_STATE_CHANGED: this OK packet does."""
 _SYSTEM_VARIABLE: Final = 0
 _GTIDS: Final = 3
+_MANY: Final = 100
 _TRACK: Final = {
     False: ("SELECT @@global.gtid_mode IN ('ON', 'ON_PERMISSIVE')", "SET SESSION session_track_gtids = OWN_GTID"),
     True: ("SELECT @@global.log_bin", "SET SESSION session_track_system_variables = 'last_gtid'"),
@@ -60,10 +63,10 @@ def connection_class() -> type[Connection]:
 
 
 class ToldConnection(Connection):  # type: ignore[misc]  # PyMySQL has no types
-    """Remembers the last GTID that the server told."""
+    """Remembers the GTIDs that the server told since it was last made to forget."""
 
-    rds_position: str | None = None
-    """GTIDs of this session's last commit that wrote; None before."""
+    rds_positions: tuple[str, ...] = ()
+    """GTIDs of what this session committed, each as told: a transaction may commit on its way (DDL, CALL)."""
     rds_is_told: bool = False
     """The server was asked to tell them."""
 
@@ -71,7 +74,7 @@ class ToldConnection(Connection):  # type: ignore[misc]  # PyMySQL has no types
         """Ask the server to tell. Where it cannot, nothing changes. Two round trips a connection."""
         if not self.client_flag & _SESSION_TRACK:
             return
-        gives_gtids, track = _TRACK["mariadb" in self.get_server_info().lower()]
+        gives_gtids, track = _TRACK[self._is_mariadb]
         try:
             with self.cursor() as cursor:
                 cursor.execute(gives_gtids)
@@ -82,6 +85,14 @@ class ToldConnection(Connection):  # type: ignore[misc]  # PyMySQL has no types
         except MySQLError:
             if not self.open:
                 raise
+
+    def rds_forget(self, wanted: object) -> None:
+        """A transaction begins: what was committed earlier is not its. Told in any case, ``wanted`` or not."""
+        self.rds_positions = ()
+
+    def rds_told(self) -> str | None:
+        """The GTIDs of what was committed since; empty if nothing was; None if this connection is not told."""
+        return ",".join(self.rds_positions) if self.rds_is_told else None
 
     def _request_authentication(self) -> None:
         context = getattr(self, "ctx", None)
@@ -120,7 +131,18 @@ class ToldConnection(Connection):  # type: ignore[misc]  # PyMySQL has no types
         if status is not None and status & _STATE_CHANGED and self.client_flag & _SESSION_TRACK:
             position = gtids_in(message)
             if position:
-                self.rds_position = position
+                self.rds_positions = (*self._condensed(), position)
+
+    def _condensed(self) -> tuple[str, ...]:
+        """What was told so far; on an autocommitting engine that may be a GTID for each of many statements."""
+        if len(self.rds_positions) < _MANY:
+            return self.rds_positions
+        flavour = MariaDBGtidList if self._is_mariadb else MySQLGtidSet
+        return (str(flavour.parse(",".join(self.rds_positions))),)
+
+    @property
+    def _is_mariadb(self) -> bool:
+        return "mariadb" in self.get_server_info().lower()
 
 
 def gtids_in(message: bytes) -> str | None:

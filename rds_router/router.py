@@ -408,7 +408,9 @@ class Router:
 
     def _primary_is_ahead(self) -> float:
         """By how much the primary's clock is ahead of ours, which is monotonic."""
-        return time.time() - self.clock()
+        told = self._topology.clock
+        # Not told yet: this machine's clock has to do.
+        return time.time() - self.clock() if told is None else told[1] - told[0]
 
     def _is_writer(self, name: str) -> bool:
         return self._topology.writer == name

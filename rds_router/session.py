@@ -98,7 +98,8 @@ class RoutingSession(RerunningSession):
         chosen = (arguments[0] if arguments else options.get("bind_arguments")) or {}
         if self._routes and chosen.get("bind") is None:
             self._hold(Hold.CONNECTION, wrote=True)
-            self._committed = True  # whoever has it may commit on it, or run what commits by itself
+            # Whoever has it may commit on it, or run what commits by itself.
+            self._committed = self._is_in_doubt = True
         return super().connection(*arguments, **options)
 
     def begin(self, nested: bool = False) -> SessionTransaction:
@@ -185,7 +186,7 @@ class RoutingSession(RerunningSession):
             return self._on_primary(router, Hold.WROTE, clause)
         scope = self._scope
         if scope.wrote and self._home is not None:
-            self._notice(clause)
+            self._notice(router, clause)
             router.noted(_HELD, scope, clause)
             self._answering = None
             return self._home
@@ -225,7 +226,7 @@ class RoutingSession(RerunningSession):
         self._scope = decision.statement_effect(self._scope)
         if not decision.is_replica:
             self._pin = None
-            self._notice(clause)
+            self._notice(router, clause)
             return self._at_home(router)
         self._answering = decision.target
         engine = router.engine(decision)

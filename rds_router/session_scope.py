@@ -8,9 +8,11 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
@@ -18,9 +20,13 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from rds_router import drivers
 from rds_router.core.scope import FRESH, Hold, Scope
+from rds_router.core.statement import Kind
 from rds_router.core.token import Token
 from rds_router.core.topology import Topology
 from rds_router.router import Router
+
+_PLAIN: Final = frozenset({Kind.READ, Kind.LOCKING_READ, Kind.WRITE, Kind.DDL})
+"""What leaves a transaction of PostgreSQL open. The others do as they like, and tell the GTIDs themselves."""
 
 
 class ScopedSession(Session):
@@ -40,6 +46,8 @@ class ScopedSession(Session):
         self._home_connection: Any = None
         self._told: str | None = None
         self._committed = False
+        # Something may have ended the transaction, and begun another, behind this session's back.
+        self._is_in_doubt = False
         # The replica that the statement under way was sent to.
         self._answering: str | None = None
 
@@ -77,17 +85,20 @@ class ScopedSession(Session):
             self._home = router.primary_engine()
         return self._home
 
-    def _notice(self, clause: Any) -> None:
+    def _notice(self, router: Router, clause: Any) -> None:
         """Text, DDL and the like may commit by themselves: a rollback at the end need not undo them."""
         if not (clause.is_select or clause.is_dml):
             self._committed = True
+            if not self._is_in_doubt:
+                is_plain = router.judge(clause).kind in _PLAIN and ";" not in getattr(clause, "text", "")
+                self._is_in_doubt = not is_plain
 
     def _end_scope(self, router: Router) -> None:
         scope = self._scope
         if scope is not FRESH:
             written = self._written(router) if scope.wrote and self._may_have_committed() else None
             self._scope = scope.ended(written=written)
-        self._committed = False
+        self._committed = self._is_in_doubt = False
         self._pin = self._home = self._home_connection = self._told = None
 
     def _may_have_committed(self) -> bool:
@@ -108,11 +119,20 @@ def _is_autocommitting(engine: Engine) -> bool:
     return "AUTOCOMMIT" in (level, getattr(engine.dialect, "_on_connect_isolation_level", None))
 
 
+def _wanting(session: weakref.ref[ScopedSession]) -> Callable[[], bool]:
+    def wanted() -> bool:
+        owner = session()
+        return owner is not None and owner._scope.wrote and not owner._is_in_doubt
+
+    return wanted
+
+
 @event.listens_for(ScopedSession, "after_begin")
 def _after_begin(session: ScopedSession, transaction: SessionTransaction, connection: Connection) -> None:
     if session._home is not None and not transaction.nested and connection.engine is session._home:
         session._home_connection = connection.connection.dbapi_connection
-        drivers.forget_position(session._home_connection)
+        # Weakly: the connection outlives the transaction in its pool, and must not keep the session.
+        drivers.forget_position(session._home_connection, _wanting(weakref.ref(session)))
 
 
 @event.listens_for(ScopedSession, "before_commit")

@@ -39,6 +39,8 @@ class Report:
     """The server's own id (server_uuid, system identifier), to notice one server under two names."""
     heartbeat: float | None = None
     """The heartbeat row it holds, in seconds of the primary's clock; None without one."""
+    clock: float | None = None
+    """Its own clock when it answered: seconds since 1970."""
     missing: tuple[str, ...] = ()
     """Grants the account lacks, each ending in what therefore stays unknown."""
 

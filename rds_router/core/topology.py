@@ -149,6 +149,8 @@ class Topology:
     heartbeat: tuple[float, float] | None = None
     """The heartbeat last seen on the primary: when it was asked for, and its time by the primary's clock. None if the
     primary's last report had none."""
+    clock: tuple[float, float] | None = None
+    """When the primary was last asked for its clock, and what that said; None if this primary never told."""
 
     @classmethod
     def of(cls, servers: Iterable[Server], policy: RoutingPolicy) -> Topology:
@@ -226,7 +228,13 @@ def _moved(topology: Topology, heir: Seen) -> Topology:
     servers = tuple(replace(seen, lag=None, as_of=None) if seen is heir else seen for seen in topology.servers)
     generation = topology.generation + 1
     return replace(
-        topology, servers=servers, writer=heir.server.name, generation=generation, history=(), heartbeat=None
+        topology,
+        servers=servers,
+        writer=heir.server.name,
+        generation=generation,
+        history=(),
+        heartbeat=None,
+        clock=None,
     )
 
 
@@ -318,6 +326,8 @@ def _refuses_writes(seen: Seen) -> bool:
 
 def _remembered(topology: Topology, news: Observation, report: Report) -> Topology:
     heartbeat = None if report.heartbeat is None else (news.at, report.heartbeat)
+    if report.clock is not None:
+        topology = replace(topology, clock=(news.at, report.clock))
     if report.position is None:
         return replace(topology, heartbeat=heartbeat)
     history = (*topology.history[-HISTORY + 1 :], (news.at, report.position))

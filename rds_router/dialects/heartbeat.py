@@ -59,8 +59,8 @@ def _heartbeat(number: str, now: str, insert: str) -> Heartbeat:
 
 
 # Not UNIX_TIMESTAMP(NOW(6)): local time jumps by an hour twice a year.
-_MYSQL_NOW: Final = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) / 1000000"
-_MYSQL: Final = _heartbeat("DOUBLE", _MYSQL_NOW, "INSERT IGNORE INTO {table} (id, at) VALUES (1, {now})")
+MYSQL_NOW: Final = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) / 1000000"
+_MYSQL: Final = _heartbeat("DOUBLE", MYSQL_NOW, "INSERT IGNORE INTO {table} (id, at) VALUES (1, {now})")
 _HEARTBEATS: Final = {
     "mysql": _MYSQL,
     "mariadb": _MYSQL,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from rds_router.core.observation import Report, Role
 from rds_router.core.position import MariaDBGtidList
 from rds_router.dialects.base import Answers, Dialect, Query, Row
+from rds_router.dialects.heartbeat import MYSQL_NOW
 from rds_router.dialects.mysql import READ_ONLY_SESSION, role_of, seconds_behind, verdict_of_error
-from rds_router.dialects.reading import first_row, furthest, is_on, rows_of, text_of
+from rds_router.dialects.reading import first_row, furthest, is_on, rows_of, seconds_of, text_of
 
 
 def read(answers: Answers, /) -> Report:
@@ -28,6 +29,7 @@ def read(answers: Answers, /) -> Report:
         is_writable=is_writable,
         follows=follows,
         identity=_identity(server),
+        clock=seconds_of(server.get("clock")),
     )
 
 
@@ -77,7 +79,7 @@ MARIADB = Dialect(
             "SELECT @@global.read_only AS read_only, @@global.innodb_read_only AS innodb_read_only,"
             " @@global.server_id AS server_id, @@hostname AS hostname, @@port AS port,"
             " @@global.log_bin AS log_bin, @@global.gtid_slave_pos AS gtid_slave_pos,"
-            " @@global.gtid_binlog_state AS gtid_binlog_state",
+            f" @@global.gtid_binlog_state AS gtid_binlog_state, {MYSQL_NOW} AS clock",
         ),
         Query(
             "replication",

@@ -7,6 +7,7 @@ import re
 from rds_router.core.observation import Report, Role
 from rds_router.core.position import MySQLGtidSet
 from rds_router.dialects.base import Answers, Dialect, Query, Row, Verdict
+from rds_router.dialects.heartbeat import MYSQL_NOW
 from rds_router.dialects.reading import first_row, furthest, is_on, position_of, rows_of, seconds_of, text_of
 
 READ_ONLY_SESSION = ("SET SESSION TRANSACTION READ ONLY",)
@@ -37,6 +38,7 @@ def read(answers: Answers, /) -> Report:
         is_writable=is_writable,
         follows=follows,
         identity=text_of(server.get("server_uuid")) or "",
+        clock=seconds_of(server.get("clock")),
     )
 
 
@@ -121,7 +123,8 @@ MYSQL = Dialect(
             "server",
             "SELECT @@global.read_only AS read_only, @@global.super_read_only AS super_read_only,"
             " @@global.innodb_read_only AS innodb_read_only, @@global.server_uuid AS server_uuid,"
-            " @@global.gtid_mode AS gtid_mode, @@global.gtid_executed AS gtid_executed",
+            " @@global.gtid_mode AS gtid_mode, @@global.gtid_executed AS gtid_executed,"
+            f" {MYSQL_NOW} AS clock",
         ),
         Query(
             "replication",

@@ -6,7 +6,7 @@ A logical replica is a primary of its own to PostgreSQL, and to us.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
 
 from rds_router.core.observation import Report, Role
 from rds_router.core.position import Lsn
@@ -43,6 +43,7 @@ def read(answers: Answers, /) -> Report:
         is_writable=None if in_recovery is None else not in_recovery and writes_by_default,
         follows=in_recovery,
         identity=_identity(control.get("system_identifier"), server.get("started_at")),
+        clock=seconds_of(server.get("clock")),
         missing=(_NO_STATISTICS,) if any(receiver.get("status") is None for receiver in receivers) else (),
     )
 
@@ -135,6 +136,22 @@ _WRITTEN = """(SELECT bytes
 _AS_TEXT = "upper(to_hex(div({0}, 4294967296)::bigint) || '/' || to_hex(mod({0}, 4294967296)::bigint))"
 _TIMELINE = "('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int"
 
+COMMIT_AND_TELL: Final = b"SELECT txid_current_if_assigned() IS NOT NULL; COMMIT; SELECT pg_current_wal_insert_lsn()"
+"""One simple query, one round trip: has this transaction written, its end, and the next record's place."""
+ABOUT_THE_LOG: Final = (
+    f"SELECT CASE WHEN NOT pg_is_in_recovery() THEN {_TIMELINE} END,"
+    " pg_size_bytes(current_setting('wal_segment_size')), current_setting('wal_block_size')::int"
+)
+"""Timeline (NULL on a standby), segment size and page size: what the line above leaves out because it stays."""
+
+
+def end_of_record(location: int, *, segment: int, page: int) -> int:
+    """The last record's end, of the next record's place: see _WRITTEN, which is three times as slow on the server."""
+    if location % segment == 40:
+        return location - 40
+    return location - 24 if location % page == 24 else location
+
+
 POSTGRESQL = Dialect(
     name="postgresql",
     probe=(
@@ -146,6 +163,7 @@ POSTGRESQL = Dialect(
             f" ELSE (SELECT {_AS_TEXT.format('w.bytes')} FROM {_WRITTEN} AS w (bytes)) END AS lsn,"
             f" CASE WHEN NOT pg_is_in_recovery() THEN {_TIMELINE} END AS timeline,"
             " extract(epoch FROM now() - pg_last_xact_replay_timestamp())::float8 AS replay_age,"
+            " extract(epoch FROM clock_timestamp())::float8 AS clock,"
             " extract(epoch FROM pg_postmaster_start_time())::numeric(20, 6)::text AS started_at,"
             " (SELECT reset_val FROM pg_settings WHERE name = 'default_transaction_read_only')"
             " AS default_read_only",

@@ -27,6 +27,7 @@ def read(answers: Answers, /) -> Report:
             position=position_of(WallClock.parse, status.get("now")),
             is_writable=True,
             follows=False,
+            clock=seconds_of(status.get("now")),
             identity=text_of(file.get("file")) or "",
         )
     return Report(

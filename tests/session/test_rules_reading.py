@@ -165,6 +165,21 @@ def test_r5_no_token_asks_for_nothing(stage: Stage, brought: str | None) -> None
     assert stage.router.events.counts["TokenIgnored"] == 0
 
 
+def test_r5_a_time_counts_by_the_primarys_clock(on_sqlite: MakeStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica complete to then, and two seconds more, may answer; what this machine's clock says does not matter."""
+    stage = on_sqlite()
+    stage.catch_up()
+    asked_at, clock = stage.router.topology.clock  # type: ignore[misc]
+    monkeypatch.setattr("time.time", lambda: 5.0)
+    for ago, part in ((10.0, "replica"), (-10.0, "primary")):
+        session = stage.session()
+        session.read_after(Token(time=clock - ago, cluster=stage.router.cluster))
+        assert session._scope.token.at == pytest.approx(asked_at - ago + 2.0, abs=5.0)  # type: ignore[union-attr]
+        with stage.watching() as seen:
+            session.scalar(A_READ)
+        assert seen.parts == [part]
+
+
 def test_r5_a_token_is_located_once(stage: Stage) -> None:
     session = stage.session()
     assert session.token is None

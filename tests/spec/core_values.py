@@ -16,7 +16,7 @@ from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
 from rds_router.core.topology import Server
 
-_REPORT = ("role", "lag", "position", "is_writable", "follows", "heartbeat", "lag_grows_when_idle", "identity")
+_REPORT = ("role", "lag", "position", "is_writable", "follows", "heartbeat", "lag_grows_when_idle", "identity", "clock")
 
 
 def scenarios(folder: Path) -> list[Any]:

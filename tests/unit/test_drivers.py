@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import make_url
 
 from rds_router import drivers
+from rds_router.core.position import MySQLGtidSet
 
 
 @pytest.mark.parametrize(
@@ -76,18 +77,28 @@ def test_the_socket_is_found_by_each_drivers_way_of_telling() -> None:
         assert drivers.socket_of(object()) is None
 
 
-def test_a_connection_that_is_told_no_positions_says_so() -> None:
-    """None: not known; empty: known that nothing was written."""
-
-    class Told:
-        rds_is_told = True
-        rds_position: str | None = "0-1-5"
-
-    told = Told()
-    assert drivers.told_position(told) == "0-1-5"
-    drivers.forget_position(told)
-    assert drivers.told_position(told) == ""
+def test_a_connection_that_nobody_taught_is_not_told_positions() -> None:
+    """None: not known, which is not the same as nothing written."""
+    drivers.forget_position(object(), lambda: True)
+    drivers.track_positions(object(), None)
     assert drivers.told_position(object()) is None
     assert drivers.told_position(None) is None
-    drivers.forget_position(object())
-    drivers.track_positions(object(), None)
+
+
+def test_many_told_gtids_become_one_set() -> None:
+    """An autocommitting engine is told one for each statement: what is remembered stays small, and all of it counts."""
+    from rds_router.pymysql_connection import ToldConnection
+
+    uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
+    told = ToldConnection(defer_connect=True)
+    told.server_version = "9.7.0"
+    told.rds_is_told = True
+    assert told.rds_told() == ""
+    longest = 0
+    for number in range(1, 1001):
+        told.rds_positions = (*told._condensed(), f"{uuid}:{number}")
+        longest = max(longest, len(told.rds_positions))
+    assert longest <= 100
+    assert str(MySQLGtidSet.parse(told.rds_told() or "")) == f"{uuid}:1-1000"
+    told.rds_forget(None)
+    assert told.rds_told() == ""

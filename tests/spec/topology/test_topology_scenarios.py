@@ -2,8 +2,8 @@
 
 A step is ``[at, server, what its probe said]`` (see core_values.observation; it is told at once), ``[at, "list",
 servers]`` for a new server list, ``[at, "drain", server]``, ``[at, "undrain", server]``, or ``[at, "then", what must be
-believed now]``: ``repr``, ``writer``, ``generation``, ``eligible``, ``is_even``, ``steady_from``, and by server
-``objections``, ``lag``, ``as_of``, ``shares`` (the weight that counts) and ``latency``.
+believed now]``: ``repr``, ``writer``, ``clock``, ``generation``, ``eligible``, ``is_even``, ``steady_from``, and by
+server ``objections``, ``lag``, ``as_of``, ``shares`` (the weight that counts) and ``latency``.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def described(topology: Topology, now: float) -> dict[str, Any]:
         "repr": repr(topology),
         "writer": topology.writer,
         "generation": topology.generation,
+        "clock": None if topology.clock is None else list(topology.clock),
         "eligible": [seen.server.name for seen in topology.eligible_at(now)],
         "objections": {name: seen.objection.name if seen.objection else None for name, seen in by_name.items()},
         "lag": {name: None if seen.lag is None else round(seen.lag, 6) for name, seen in by_name.items()},
