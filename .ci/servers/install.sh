@@ -6,6 +6,7 @@
 # mariadb, postgresql  Debian's own packages, by apt-get (needs root when they are missing).
 # mysql                real MySQL 9.x: Debian sid's packages unpacked into one plain folder that runs on its own
 #                      libraries. The host is not changed (no dpkg -i, no sources.list edit) and root is not needed.
+# mysqlrouter          MySQL Router in the same way, only when asked for: benchmarks/peers measures it.
 #
 # stdout: shell exports for RDS_ROUTER_LAB_*_BIN; stderr: what is being done. Quick when everything is there.
 # Settings: RDS_ROUTER_LAB_CACHE (default ~/.cache/rds_router_lab), DEBIAN_MIRROR, MYSQL_SUITE (default sid).
@@ -24,7 +25,8 @@ main() {
       mariadb)    install_mariadb ;;
       mysql)      install_mysql ;;
       postgresql) install_postgresql ;;
-      *) die "unknown engine '$engine'; known: mariadb mysql postgresql" ;;
+      mysqlrouter) install_mysqlrouter ;;
+      *) die "unknown engine '$engine'; known: mariadb mysql postgresql mysqlrouter" ;;
     esac
   done
 }
@@ -88,20 +90,42 @@ mysql_is_ready() { [ "$(cat "$1/.recipe" 2>/dev/null)" = "$MYSQL_RECIPE $MYSQL_S
 unpack_mysql() {
   local root=$1
   command -v apt-get >/dev/null || die "MySQL comes from Debian packages and there is no apt-get here; set RDS_ROUTER_LAB_MYSQL_BIN to the folder of your own mysqld"
-  SCRATCH=$(mktemp -d); mkdir -p "$SCRATCH"/{lists/partial,cache/archives/partial,debs,no.d,tree}; : >"$SCRATCH/status"
-  say "fetching MySQL from Debian $MYSQL_SUITE"
-  private_apt_sources
-  private_apt apt-get update >"$SCRATCH/log" 2>&1 || { tail -5 "$SCRATCH/log" >&2; die "cannot read the package lists of Debian $MYSQL_SUITE from $(debian_mirror)"; }
-  local packages; packages=$(mysql_packages)
-  # shellcheck disable=SC2086  # a list of words
-  ( cd "$SCRATCH/debs" && private_apt apt-get download $packages >"$SCRATCH/log" 2>&1 ) || { tail -5 "$SCRATCH/log" >&2; die "cannot download MySQL's packages"; }
-  local deb; for deb in "$SCRATCH"/debs/*.deb; do dpkg-deb -x "$deb" "$SCRATCH/tree"; done
+  fetch_tree mysql-server-core mysql-client-core
   leave_out_what_no_test_needs "$SCRATCH/tree"
-  rm -rf "$root"; mkdir -p "$root"; cp -a "$SCRATCH/tree/." "$root/"; mkdir -p "$root/bin"
+  keep_tree "$root"
   write_launcher "$root" mysqld usr/sbin/mysqld
   write_launcher "$root" mysql usr/bin/mysql
   "$root/bin/mysqld" --version >/dev/null || die "the unpacked mysqld does not run; delete $root and try again"
   echo "$MYSQL_RECIPE $MYSQL_SUITE" >"$root/.recipe"
+}
+
+install_mysqlrouter() {
+  local root=$CACHE/mysqlrouter program
+  mkdir -p "$CACHE"; root=$(realpath -m "$root")
+  if ! mysql_is_ready "$root"; then
+    fetch_tree mysql-router
+    keep_tree "$root"
+    for program in mysqlrouter mysqlrouter_keyring; do write_launcher "$root" $program usr/bin/$program; done
+    "$root/bin/mysqlrouter" --version >/dev/null || die "the unpacked mysqlrouter does not run; delete $root and try again"
+    echo "$MYSQL_RECIPE $MYSQL_SUITE" >"$root/.recipe"
+  fi
+  say "$("$root/bin/mysqlrouter" --version)"
+  echo "export RDS_ROUTER_PEERS_MYSQLROUTER=$root"
+}
+
+fetch_tree() {   # packages of Debian's suite, with the libraries they need, unpacked in $SCRATCH/tree
+  SCRATCH=$(mktemp -d); mkdir -p "$SCRATCH"/{lists/partial,cache/archives/partial,debs,no.d,tree}; : >"$SCRATCH/status"
+  say "fetching $* from Debian $MYSQL_SUITE"
+  private_apt_sources
+  private_apt apt-get update >"$SCRATCH/log" 2>&1 || { tail -5 "$SCRATCH/log" >&2; die "cannot read the package lists of Debian $MYSQL_SUITE from $(debian_mirror)"; }
+  local packages; packages=$(with_libraries "$@")
+  # shellcheck disable=SC2086  # a list of words
+  ( cd "$SCRATCH/debs" && private_apt apt-get download $packages >"$SCRATCH/log" 2>&1 ) || { tail -5 "$SCRATCH/log" >&2; die "cannot download $*"; }
+  local deb; for deb in "$SCRATCH"/debs/*.deb; do dpkg-deb -x "$deb" "$SCRATCH/tree"; done
+}
+
+keep_tree() {   # what was fetched, in its own folder
+  rm -rf "$1"; mkdir -p "$1"; cp -a "$SCRATCH/tree/." "$1/"; mkdir -p "$1/bin"
   rm -rf "$SCRATCH"; SCRATCH=
 }
 
@@ -127,12 +151,10 @@ private_apt() {   # an apt that knows nothing of the host's sources, packages an
     -o Acquire::Check-Valid-Until=false -o Acquire::Retries=3 "$@"
 }
 
-mysql_packages() {   # the two wanted, and of what they depend on only what ships shared libraries
-  local wanted="mysql-server-core mysql-client-core"
-  echo "$wanted"
-  # shellcheck disable=SC2086
+with_libraries() {   # those wanted, and of what they depend on only what ships shared libraries
+  echo "$@"
   private_apt apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces \
-    --no-enhances $wanted | grep -E '^(lib[a-z0-9]|zlib1g$)' |
+    --no-enhances "$@" | grep -E '^(lib[a-z0-9]|zlib1g$)' |
     grep -vE '^lib(perl|crypt-|debconf|gdbm|db5|terminfo|text-|locale-)|-(dev|dbg|doc|data|common)$' | sort -u
 }
 
@@ -146,7 +168,7 @@ leave_out_what_no_test_needs() {
 write_launcher() {   # root name binary: the binary on the folder's own loader and libraries
   local root=$1 name=$2 binary=$3 loader libraries
   loader=$(find "$root" -name 'ld-linux-*.so.*' | head -1)
-  libraries=$(find "$root" -name '*.so.*' -printf '%h\n' | sort -u | grep -E '/lib(64)?(/[a-z0-9_-]+-linux-gnu[a-z0-9]*)?$|/mysql/private$' | paste -sd:)
+  libraries=$(find "$root" -name '*.so.*' -printf '%h\n' | sort -u | grep -E '/lib(64)?(/[a-z0-9_-]+-linux-gnu[a-z0-9]*)?$|/mysql/private$|/mysql-router(/private)?$' | paste -sd:)
   cat >"$root/bin/$name" <<LAUNCHER
 #!/bin/sh
 run() { exec "$loader" --argv0 "$root/$binary" --library-path "$libraries" "$root/$binary" "\$@"; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any, Protocol
 
 from sqlalchemy import Engine, create_engine, event
@@ -36,11 +37,15 @@ class Way(Protocol):
 
 
 def way_for(task: Mapping[str, Any]) -> Way:
-    """What the task says in ``through``."""
+    """What the task says in ``through``: "router", "proxy", or "module:function" that makes a way of its own."""
     through = task["through"]
     if through["kind"] == "router":
         return ThroughRouter(task["servers"], task["primary"], through.get("policy", {}), task["threads"])
-    return ThroughProxy(through["url"], task["threads"])
+    if through["kind"] == "proxy":
+        return ThroughProxy(through["url"], task["threads"])
+    module, _, name = through["kind"].partition(":")
+    made: Way = getattr(import_module(module), name)(task)
+    return made
 
 
 class ThroughRouter:
@@ -52,7 +57,7 @@ class ThroughRouter:
             Replica(servers[primary], name=primary),
             [Replica(url, name=name) for name, url in servers.items() if name != primary],
             policy=RoutingPolicy(**{**_PROMPT, **policy}),
-            engine_options=_engine_options(servers[primary], threads),
+            engine_options=engine_options(servers[primary], threads),
         )
         self._router.refresh()
 
@@ -83,7 +88,7 @@ class ThroughProxy:
     """One URL behind which somebody else splits reads from writes, which proxies do outside of transactions only."""
 
     def __init__(self, url: str, threads: int) -> None:
-        options = _engine_options(url, threads)
+        options = engine_options(url, threads)
         self._writer = create_engine(url, **options)
         self._reader: Engine = create_engine(
             url, **options, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True
@@ -112,7 +117,7 @@ def listen(session: Session, way: Way, heard: list[str]) -> None:
         heard.append(way.server_of(connection))
 
 
-def _engine_options(url: str, threads: int) -> dict[str, Any]:
+def engine_options(url: str, threads: int) -> dict[str, Any]:
     """What a careful application sets: time limits, and connections that are tried before use."""
     arguments: dict[str, Any] = {"connect_timeout": 3}
     if make_url(url).get_backend_name() != "postgresql":

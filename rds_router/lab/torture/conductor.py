@@ -38,14 +38,15 @@ class Done:
 class Conductor:
     """Carries out one schedule on one cluster, step by step, in one thread."""
 
-    def __init__(self, cluster: Cluster, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, cluster: Cluster, *, promoted: Callable[[Server], object] | None = None) -> None:
         self._cluster = cluster
-        self._clock = clock
+        self._clock = time.monotonic
+        self._promoted = promoted
         self._server_of: dict[int, Server] = {}
         self._down_since: float | None = None
         self.done: list[Done] = []
         self._tenures: list[Span] = []
-        self._since = clock()
+        self._since = time.monotonic()
         self._losses: list[Span] = []
         self._lost_at: dict[str, float] = {}
         self._outages: list[Span] = []
@@ -120,6 +121,8 @@ class Conductor:
             c.demote(server)
         elif verb is Verb.PROMOTE:
             c.promote(server)
+            if self._promoted is not None:
+                self._promoted(server)
         elif verb is Verb.REJOIN:
             c.rejoin(server)
         elif verb is Verb.LAG:

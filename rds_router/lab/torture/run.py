@@ -15,13 +15,14 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rds_router.lab.clusters import Cluster, cluster
 from rds_router.lab.errors import LabError
+from rds_router.lab.server import Server
 from rds_router.lab.torture.checker import Facts, Promises, Verdict, check
 from rds_router.lab.torture.conductor import Conductor, Done
 from rds_router.lab.torture.history import Contents, Record, read_history
@@ -45,6 +46,8 @@ class Settings:
     processes: int = 2
     threads: int = 4
     faults: Sequence[str] = ALL
+    schedule: Sequence[Fault] | None = None
+    """In place of one drawn from the seed."""
     workload: Workload = field(default_factory=Workload)
     through: Mapping[str, Any] = field(default_factory=lambda: {"kind": "router", "policy": {}})
     """What the clients go through: passed on to them as it is."""
@@ -66,16 +69,21 @@ class Result:
     """What the clients' routers told, by the kind of event."""
 
 
-def run(settings: Settings, *, on: Cluster | None = None) -> Result:
-    """Torture a cluster: ``on``, or one of its own. Raises LabError if the cluster or a client does not work."""
+def run(settings: Settings, *, on: Cluster | None = None, promoted: Callable[[Server], object] | None = None) -> Result:
+    """Torture a cluster: ``on``, or one of its own. Raises LabError if the cluster or a client does not work.
+
+    ``promoted(server)`` is called after each promotion: some proxies must be told by their operator.
+    """
     with contextlib.ExitStack() as stack:
         c = on or stack.enter_context(cluster(settings.engine, replicas=settings.replicas))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rds_router_torture-")))
-        return _run(settings, c, folder)
+        return _run(settings, c, folder, promoted)
 
 
-def _run(settings: Settings, c: Cluster, folder: Path) -> Result:
-    schedule = draw_schedule(settings.seed, settings.seconds, replicas=len(c.replicas), kinds=settings.faults)
+def _run(settings: Settings, c: Cluster, folder: Path, promoted: Callable[[Server], object] | None = None) -> Result:
+    schedule = settings.schedule
+    if schedule is None:
+        schedule = draw_schedule(settings.seed, settings.seconds, replicas=len(c.replicas), kinds=settings.faults)
     task = {
         "servers": {server.name: server.url for server in (c.primary, *c.replicas)},
         "primary": c.primary.name,
@@ -89,7 +97,7 @@ def _run(settings: Settings, c: Cluster, folder: Path) -> Result:
     }
     _obey(settings, task | {"do": "prepare"})
     c.wait_caught_up()
-    conductor, stop = Conductor(c), threading.Event()
+    conductor, stop = Conductor(c, promoted=promoted), threading.Event()
     with _working(settings, task, folder) as workers:
         start = time.monotonic()
         clock = threading.Thread(target=_wait_for_workers, args=(workers, settings.seconds, stop), daemon=True)
