@@ -56,8 +56,10 @@ def main() -> None:
         json.loads(client.get_secret_value(SecretId=os.environ[name])["SecretString"])
         for name in ("ADMIN_SECRET", "APP_SECRET")
     )
-    create(admin, app, host=os.environ["ADMIN_HOST"], port=3306, ca=os.environ["DB_SSL_CA"], has_iam=True)
-    print(f"Accounts {BY_PASSWORD} and {BY_IAM} are there.")
+    host, _, port = os.environ["ADMIN_HOST"].partition(":")
+    has_iam = os.environ["RDS_ROUTER_CREDENTIALS"] == "iam"
+    create(admin, app, host=host, port=int(port or 3306), ca=os.environ["DB_SSL_CA"], has_iam=has_iam)
+    print(f"The application's account is there: {BY_IAM if has_iam else BY_PASSWORD}.")
 
 
 if __name__ == "__main__":
