@@ -16,7 +16,9 @@ from rds_router.lab import cluster
 from rds_router.settings import OTHER_KEYS
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted(page for folder in ("docs", "examples") for page in (ROOT / folder).rglob("*.md")) + sorted(
+    ROOT.glob("*.md")
+)
 FIELDS = {item.name: item for item in dataclasses.fields(RoutingPolicy)}
 
 

@@ -94,6 +94,10 @@ class Stack:
         if value.keys() == {"Fn::If"}:
             condition, yes, no = value["Fn::If"]
             return self._filled(yes if self._holds(condition) else no)
+        if value.keys() == {"Fn::Select"} and "Fn::Split" in str(value):
+            place, split = value["Fn::Select"]
+            separator, text = split["Fn::Split"]
+            return self._filled(text).split(separator)[place]
         if value.keys() == {"Ref"} and value["Ref"] in self._values:
             return self._values[value["Ref"]]
         return {key: self._filled(each) for key, each in value.items()}

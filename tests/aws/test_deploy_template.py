@@ -83,6 +83,14 @@ def test_only_tls_is_spoken(stack: Stack) -> None:
     assert all(each["RequireTLS"] is True for each in stack.of_type("AWS::RDS::DBProxy").values())
 
 
+def test_the_parameter_group_is_of_the_servers_version() -> None:
+    families = {
+        version: Stack(MySQLVersion=version).resources["Parameters"]["Properties"]["Family"]
+        for version in ("8.0", "8.0.43", "8.4", "8.4.7")
+    }
+    assert families == {"8.0": "mysql8.0", "8.0.43": "mysql8.0", "8.4": "mysql8.4", "8.4.7": "mysql8.4"}
+
+
 def test_storage_is_encrypted_and_backed_up_and_does_not_go_by_accident(stack: Stack) -> None:
     name = "Primary" if "Primary" in stack.resources else "Cluster"
     owner = stack.resources[name]

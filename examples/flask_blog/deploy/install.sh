@@ -16,8 +16,12 @@ id blog >/dev/null 2>&1 || useradd --system --no-create-home --shell /sbin/nolog
 "$home/venv/bin/python" -m pip install --quiet --upgrade "$(echo "$home"/wheels/rds_router-*.whl)[flask,mysql,aws,cli]" gunicorn
 
 mkdir -p "$ROOT/etc/blog"
-# The certificates of all of RDS, for every region: the servers are verified against them.
-[ -s "$bundle" ] || curl -fsS --retry 5 -o "$bundle" https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem
+# Servers are verified against the authorities of RDS in every region, and RDS Proxy against Amazon's public one.
+if [ ! -s "$bundle" ]; then
+  curl -fsS --retry 5 -o "$bundle.new" https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem
+  curl -fsS --retry 5 https://www.amazontrust.com/repository/AmazonRootCA1.pem >>"$bundle.new"
+  mv "$bundle.new" "$bundle"
+fi
 
 # What the service reads. No password in it: the account signs in by IAM or by its secret.
 secret_key=$(grep -s '^FLASK_SECRET_KEY=' "$settings" || echo "FLASK_SECRET_KEY=$(head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n')")
