@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final, TypeAlias, cast
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine
 
 from rds_router.errors import ConfigurationError
+from rds_router.patience import Patience
 
 MYSQL: Final = ("mysql", "mariadb")
 Opening: TypeAlias = Callable[[Callable[..., Any], Any, dict[str, Any]], Any]
@@ -52,16 +54,37 @@ def not_installed(url: URL, error: ImportError) -> ConfigurationError:
     )
 
 
-def improve(engine: Engine, opening: Opening = as_told) -> None:
-    """Let an engine's connections be opened by ``opening``, and do what their driver cannot do by itself."""
-    taught = _taught_connect(engine.dialect)
-    if opening is as_told and taught is None:
+def improve(engine: Engine, opening: Opening = as_told, patience: Patience | None = None) -> None:
+    """Let an engine's connections be opened by ``opening``, and do what their driver cannot do by itself.
+
+    ``patience``: for how long they wait for their server. Time limits among the user's own connect arguments win.
+    """
+    taught = _taught_connect(engine.dialect, patience)
+    limits = {} if patience is None else _connect_limits(engine.url, patience.seconds)
+    if opening is as_told and taught is None and not limits:
         return
     connect = taught or engine.dialect.connect
 
     @event.listens_for(engine, "do_connect")
     def do_connect(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> Any:
-        return opening(connect, arguments, parameters)
+        with _within(patience, dialect) if patience is not None else nullcontext():
+            return opening(connect, arguments, {**limits, **parameters})
+
+
+@contextmanager
+def _within(patience: Patience, dialect: Any) -> Iterator[None]:
+    """Connect to a server within its time, and not at all to one that was just given up."""
+    if patience.is_spent:
+        words = f"not connected: {patience.words}"
+        # CR_CONN_HOST_ERROR, as the drivers of MySQL number it.
+        raise dialect.loaded_dbapi.OperationalError(*((2003, words) if dialect.name in MYSQL else (words,)))
+    began = patience.clock()
+    try:
+        yield
+    except dialect.loaded_dbapi.Error:
+        if patience.clock() - began >= patience.seconds:
+            patience.give_up()
+        raise
 
 
 def track_positions(connection: Any, record: object) -> None:
@@ -119,19 +142,31 @@ def verifies(connection: Any) -> bool | None:
 
 
 def _time_limits(url: URL, timeout: float) -> dict[str, Any]:
+    """Connect arguments that bound a probe's time."""
+    limits = _connect_limits(url, timeout)
     family, driver = url.get_backend_name(), url.get_driver_name()
-    if family in MYSQL and driver == "pymysql":
-        # connect_timeout does not cover the handshake's reads; read_timeout does.
-        return {"connect_timeout": timeout, "read_timeout": timeout, "write_timeout": timeout}
-    if family in MYSQL and driver == "mysqldb":
-        whole = max(1, round(timeout))
-        return {"connect_timeout": whole, "read_timeout": whole, "write_timeout": whole}
-    if family == "postgresql" and driver in ("psycopg", "psycopg2"):
-        # libpq takes none below 2 s, and has none for a query: the monitor shuts the socket of such a one.
-        return {"connect_timeout": max(2, round(timeout))}
+    if family in MYSQL and driver in ("pymysql", "mysqldb"):
+        # The connect time-out does not cover the handshake's reads; these do.
+        seconds = limits["connect_timeout"]
+        return {**limits, "read_timeout": seconds, "write_timeout": seconds}
     if family == "sqlite":
         # Probed by one thread at a time, but not always by the same.
         return {"timeout": timeout, "check_same_thread": False}
+    return limits
+
+
+def _connect_limits(url: URL, timeout: float) -> dict[str, Any]:
+    """Connect arguments that bound the time of connecting, as far as the driver can."""
+    family, driver = url.get_backend_name(), url.get_driver_name()
+    if family in MYSQL and driver == "pymysql":
+        return {"connect_timeout": timeout, "write_timeout": timeout}
+    if family in MYSQL and driver == "mysqldb":
+        return {"connect_timeout": max(1, round(timeout))}
+    if family in MYSQL and driver == "mysqlconnector":
+        return {"connection_timeout": max(1, round(timeout))}
+    if family == "postgresql" and driver in ("psycopg", "psycopg2"):
+        # libpq takes none below 2 s.
+        return {"connect_timeout": max(2, round(timeout))}
     return {}
 
 
@@ -139,19 +174,23 @@ def _is_pymysql(dialect: Any) -> bool:
     return dialect.name in MYSQL and dialect.driver == "pymysql"
 
 
-def _taught_connect(dialect: Any) -> Callable[..., Any] | None:
+def _taught_connect(dialect: Any, patience: Patience | None) -> Callable[..., Any] | None:
     """Makes connections that do more than their driver's own; None where there is nothing to add."""
     if _is_pymysql(dialect):
-        return _pymysql_connect()
+        return _pymysql_connect(patience)
     # Not its asyncio form, which has the same driver name.
     if dialect.name == "postgresql" and dialect.driver == "psycopg" and not dialect.is_async:
+        if patience is not None:
+            from rds_router.patient_psycopg import connection_class
+
+            return connection_class(patience).connect
         from rds_router.psycopg_connection import ToldConnection
 
         return ToldConnection.connect
     return None
 
 
-def _pymysql_connect() -> Callable[..., Any]:
+def _pymysql_connect(patience: Patience | None = None) -> Callable[..., Any]:
     from rds_router.pymysql_connection import connection_class
 
-    return connection_class()
+    return connection_class(patience)

@@ -20,6 +20,7 @@ from rds_router.core.policy import RoutingPolicy
 from rds_router.dialects.base import Dialect
 from rds_router.errors import ConfigurationError
 from rds_router.login import Login
+from rds_router.patience import Patience
 from rds_router.servers import Target
 
 Part: TypeAlias = Literal["primary", "replica"]
@@ -38,6 +39,7 @@ class Engines:
         primary_options: Mapping[str, Any],
         replica_options: Mapping[str, Any],
         login: Login,
+        patience: Callable[[str], Patience],
         on_engine: OnEngine | None = None,
     ) -> None:
         self._targets = servers
@@ -45,6 +47,7 @@ class Engines:
         self._dialect = dialect
         self._options: dict[Part, Mapping[str, Any]] = {"primary": primary_options, "replica": replica_options}
         self._login = login
+        self._patience = patience
         self._on_engine = on_engine
         self._engines: dict[tuple[str, Part], Engine] = {}
         self._parents: list[Pool] = []
@@ -116,7 +119,7 @@ class Engines:
             url = self._targets[name].url
             options = dict(self._options[part])
             if part == "replica":
-                options = {**_replica_defaults(url, self._policy), **options}
+                options = {**_replica_defaults(url, self._policy, options), **options}
             try:
                 # As Flask-SQLAlchemy does: options from the environment are strings, and become what they must be.
                 engine = engine_from_config({"url": url, **options}, prefix="")
@@ -124,7 +127,9 @@ class Engines:
                 raise drivers.not_installed(url, error) from None
             except (TypeError, ValueError) as error:
                 raise ConfigurationError(f"the engine options for {name} ({part}) are not accepted: {error}") from None
-            drivers.improve(engine, self._login.opening(url, name))
+            # A write may have been done though its answer is late: only reads are given up.
+            patience = self._patience(name) if part == "replica" else None
+            drivers.improve(engine, self._login.opening(url, name), patience)
             if part == "primary" and self._policy.session_tracking:
                 event.listen(engine, "connect", drivers.track_positions)
             if part == "replica" and self._policy.guard:
@@ -147,7 +152,14 @@ class Engines:
             cursor.close()
 
 
-def _replica_defaults(url: URL, policy: RoutingPolicy) -> dict[str, Any]:
+def _replica_defaults(url: URL, policy: RoutingPolicy, options: Mapping[str, Any]) -> dict[str, Any]:
+    # A pool full of connections that are stuck on a silent server must not cost more than the server itself. Whole
+    # seconds: engine_from_config() cuts the rest off.
+    is_queue = url.host is not None and not {"pool", "poolclass"} & options.keys()
+    return {**_levels(url, policy), **({"pool_timeout": max(1, int(policy.read_deadline))} if is_queue else {})}
+
+
+def _levels(url: URL, policy: RoutingPolicy) -> dict[str, Any]:
     if policy.replica_transactions == "autocommit":
         # Two round trips fewer for each read transaction (2 instead of 4 for a session that reads twice).
         return {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}

@@ -1,4 +1,5 @@
-"""A PyMySQL connection that shares its TLS context and hears what the server tells with its OK packets.
+"""A PyMySQL connection that shares its TLS context, hears what the server tells with its OK packets, and does not wait
+for a silent server for ever.
 
 After a commit that wrote, MySQL (``session_track_gtids``) and MariaDB (``session_track_system_variables``) name the
 new GTID in the OK packet of that very commit: a position without a round trip. PyMySQL neither asks for these bytes
@@ -7,6 +8,8 @@ nor reads them. https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_
 
 from __future__ import annotations
 
+import io
+import socket
 import ssl
 import struct
 import threading
@@ -18,6 +21,7 @@ from pymysql.constants import CLIENT, CR
 from pymysql.err import MySQLError, OperationalError
 
 from rds_router.core.position import MariaDBGtidList, MySQLGtidSet
+from rds_router.patience import Patience
 
 _SESSION_TRACK: Final = 1 << 23
 """CLIENT_SESSION_TRACK: OK packets may carry session state."""
@@ -33,15 +37,18 @@ _TRACK: Final = {
 """Is MariaDB -> does this server give GTIDs at all, and what makes it tell those of a session's own commits."""
 
 
-def connection_class() -> type[Connection]:
+def connection_class(patience: Patience | None = None) -> type[Connection]:
     """A new connection class, for one engine: its connections share one TLS context for each set of TLS settings.
 
     PyMySQL builds a context for each connect, 22 to 33 ms of CPU, also when nothing was said about TLS.
+    ``patience``: how long they wait for the server, unless the user gave a ``read_timeout`` of his own.
     """
     contexts: dict[str, ssl.SSLContext] = {}
     lock = threading.Lock()
 
     class EngineConnection(ToldConnection):
+        _rds_patience = patience
+
         def _create_ssl_ctx(self, sslp: Any) -> ssl.SSLContext:
             if isinstance(sslp, ssl.SSLContext):
                 return sslp
@@ -69,6 +76,23 @@ class ToldConnection(Connection):  # type: ignore[misc]  # PyMySQL has no types
     """GTIDs of what this session committed, each as told: a transaction may commit on its way (DDL, CALL)."""
     rds_is_told: bool = False
     """The server was asked to tell them."""
+    _rds_patience: Patience | None = None
+    _read_timeout: float | None
+    _rfile: Any
+    _sock: Any
+
+    def connect(self, sock: Any = None) -> None:
+        patience = self._rds_patience
+        if patience is None or self._read_timeout is not None:
+            super().connect(sock)
+            return
+        # connect_timeout does not cover the handshake's reads.
+        self._read_timeout = patience.seconds
+        super().connect(sock)
+        # Whatever the handshake sent has been read: nothing is lost with the old buffer.
+        self._rfile.close()
+        self._rfile = io.BufferedReader(_PatientReader(self._sock, patience))
+        self._read_timeout = patience.seconds / 2
 
     def rds_track(self) -> None:
         """Ask the server to tell. Where it cannot, nothing changes. Two round trips a connection."""
@@ -143,6 +167,36 @@ class ToldConnection(Connection):  # type: ignore[misc]  # PyMySQL has no types
     @property
     def _is_mariadb(self) -> bool:
         return "mariadb" in self.get_server_info().lower()
+
+
+class _PatientReader(io.RawIOBase):
+    """What socket.makefile() reads from, but for a time-out: that may not be the end."""
+
+    def __init__(self, sock: socket.socket, patience: Patience) -> None:
+        self._socket = sock
+        self._patience = patience
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            return self._socket.recv_into(buffer)
+        except TimeoutError:
+            return self._read_on(buffer)
+
+    def _read_on(self, buffer: Any) -> int:
+        usual = self._socket.gettimeout() or 0.0
+        since = self._patience.clock() - usual
+        while (left := self._patience.left(since)) > 0:
+            self._socket.settimeout(left)
+            try:
+                count = self._socket.recv_into(buffer)
+            except TimeoutError:
+                continue
+            self._socket.settimeout(usual)
+            return count
+        raise TimeoutError(self._patience.words)
 
 
 def gtids_in(message: bytes) -> str | None:

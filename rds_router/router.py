@@ -53,6 +53,7 @@ from rds_router.events import (
 from rds_router.last_resort import LastResort
 from rds_router.login import Login
 from rds_router.monitor import Monitor, Prober, one_line
+from rds_router.patience import Patience
 from rds_router.routed_engine import RoutedEngine
 from rds_router.servers import ReplicaLike, targets
 
@@ -124,6 +125,7 @@ class Router:
             primary_options=options,
             replica_options=replica_options,
             login=login,
+            patience=self._patience,
             on_engine=on_engine,
         )
         self._load = self._engines.in_use
@@ -426,6 +428,15 @@ class Router:
         topology = self._topology
         is_urgent = name == topology.writer or topology[topology.writer].silence is not None
         return health.pause(topology[name].health, self.policy, draw=self._random(), is_urgent=is_urgent)
+
+    def _patience(self, name: str) -> Patience:
+        return Patience(
+            name,
+            self.policy.read_deadline,
+            clock=self.clock,
+            heard=lambda: self._topology[name].heard_at,
+            ask=lambda: self._monitor.wake(name),
+        )
 
     def _observe(self, news: Observation | Drain, dialect: Dialect | None = None) -> None:
         """The one place that changes the state of the world; acts on it after the lock."""

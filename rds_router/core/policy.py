@@ -73,6 +73,9 @@ class RoutingPolicy:
     max_backoff: float = 60.0
     """A replica that is down is asked ever more rarely, up to this, by a pause drawn from 0 on. Not while the primary
     is missing: the replica may be the next one."""
+    read_deadline: float = 2.0
+    """A read on a replica is given up, and run again elsewhere, once its server has been silent for so long: it
+    answered neither the read nor a probe. A read that takes long on a server that answers probes is not given up."""
     zone: str = ""
     """Replicas of this zone are preferred while one of them is eligible."""
     cluster: str = ""
@@ -210,6 +213,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "probe_interval": _seconds(minimum=0.01, maximum=3600.0),
     "probe_timeout": _seconds(minimum=0.05, maximum=60.0),
     "max_backoff": _seconds(minimum=0.0, maximum=3600.0),
+    "read_deadline": _seconds(minimum=0.1, maximum=3600.0),
     "zone": _text,
     "cluster": _word,
     "pure_functions": _names,

@@ -102,6 +102,12 @@ class Seen:
             return None
         return Objection.LOGIN_REFUSED if self.observation.is_login_refused else Objection.UNREACHABLE
 
+    @property
+    def heard_at(self) -> float:
+        """Monotonic seconds: it was alive after this, by its last word; never, if that is an error."""
+        news = self.observation
+        return news.at if news is not None and news.report is not None else float("-inf")
+
     def is_old_at(self, now: float, policy: RoutingPolicy) -> bool:
         """True if its last news is too old to be believed."""
         return self.observation is None or now - self.observation.at > policy.max_age
