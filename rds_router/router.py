@@ -302,8 +302,12 @@ class Router:
         try:
             return causality.arriving(token, cluster=self.cluster, ahead=self._primary_is_ahead())
         except ValueError as error:
-            self.events.emit(TokenIgnored(str(error)))
-            return Token(unplaced=self.clock())
+            return self.unplaced(str(error))
+
+    def unplaced(self, why: str) -> Token:
+        """What stands for a token that tells nothing here: the primary, for ``after_write_window``."""
+        self.events.emit(TokenIgnored(why))
+        return Token(unplaced=self.clock())
 
     def departing(self, token: Token) -> Token:
         """A token of this process as it travels. Asks nobody: see :meth:`located`."""

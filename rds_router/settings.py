@@ -14,7 +14,7 @@ from rds_router.core.policy import RoutingPolicy
 from rds_router.credentials import Credentials, IamAuth, SecretsManager, Tls
 from rds_router.errors import ConfigurationError
 
-OTHER_KEYS: Final = frozenset({"CREDENTIALS", "PRIMARY_NAME", "REPLICA_ENGINE_OPTIONS", "TLS"})
+OTHER_KEYS: Final = frozenset({"CREDENTIALS", "PRIMARY_NAME", "REPLICA_ENGINE_OPTIONS", "TLS", "TOKEN_STORE"})
 """Configuration keys that are no policy fields."""
 
 

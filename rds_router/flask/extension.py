@@ -19,7 +19,7 @@ from sqlalchemy.orm import sessionmaker
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.token import Token
 from rds_router.errors import ConfigurationError
-from rds_router.flask import cookie
+from rds_router.flask import travel
 from rds_router.flask.session import FlaskRoutingSession
 from rds_router.router import Router
 from rds_router.servers import Replica, ReplicaLike, checked_url, shown
@@ -40,6 +40,8 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
     ``SQLALCHEMY_REPLICA_URIS``           replicas of the default bind: a list of URLs or Replica, or one
                                           comma-separated string; none: a plain Flask-SQLAlchemy
     ``RDS_ROUTER_<FIELD>``                each field of RoutingPolicy, as ``RDS_ROUTER_MAX_LAG``
+    ``RDS_ROUTER_TOKEN_STORE``            where a browser keeps its token: ``"cookie"``, one of its own, or
+                                          ``"session"``, Flask's
     ``RDS_ROUTER_REPLICA_ENGINE_OPTIONS`` overrides ``SQLALCHEMY_ENGINE_OPTIONS`` for replicas
 
     ``RDS_ROUTER_CREDENTIALS``            ``"iam"``, ``"secretsmanager:NAME"`` or a callable, in place of passwords
@@ -90,12 +92,15 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
 
     def request_token(self) -> Token | None:
         """What the client of this request has written before, and must not be read behind."""
+        return self._brought().token
+
+    def _brought(self) -> travel.Brought:
         router = self._router_or_none()
         if router is None or not _uses_tokens(router) or not has_request_context():
-            return None
-        if "_rds_router_token" not in g:
-            g._rds_router_token = cookie.read(current_app, request, router)
-        return cast("Token | None", g._rds_router_token)
+            return travel.Brought()
+        if "_rds_router_brought" not in g:
+            g._rds_router_brought = travel.brought(current_app, request, router)
+        return cast("travel.Brought", g._rds_router_brought)
 
     def _router_or_none(self) -> Router | None:
         self.engines  # noqa: B018  raises Flask-SQLAlchemy's own error without context or registration
@@ -149,16 +154,20 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
 
     def _send_token(self, app: Flask, response: Response) -> Response:
         """After a request that wrote: tell the client's next request what it must not read behind."""
-        router, token = self._app_routers.get(app), g.get("_rds_router_written")
-        if router is None or token is None or token == self.request_token() or not _uses_tokens(router):
+        router = self._app_routers.get(app)
+        if router is None or not _uses_tokens(router):
             return response
-        # The session that wrote may be gone (remove()); a new one begins with the same token.
-        travelling = cast("FlaskRoutingSession", self.session()).token
-        if travelling is None:
+        brought, written = self._brought(), g.get("_rds_router_written")
+        if written is not None and written != brought.token:
+            # The session that wrote may be gone (remove()); a new one begins with the same token.
+            text = travel.signed(app, router, cast("FlaskRoutingSession", self.session()).token)
+        elif brought.is_spoilt:
+            text = travel.signed(app, router, None)
+        else:
             return response
-        if not cookie.write(app, response, router, travelling, is_secure=request.is_secure) and not app.config.get(
-            "_RDS_ROUTER_TOLD"
-        ):
+        if text is not None:
+            travel.send(app, request, response, router, text)
+        elif not app.config.get("_RDS_ROUTER_TOLD"):
             app.config["_RDS_ROUTER_TOLD"] = True
             _log.warning(
                 "SECRET_KEY is not set: tokens cannot be signed, so a client's next request may miss his write"
@@ -213,6 +222,10 @@ def _check(app: Flask) -> None:
     uri = app.config.get("SQLALCHEMY_DATABASE_URI")
     if uri is not None:
         checked_url(uri, "SQLALCHEMY_DATABASE_URI")
+    store = app.config.get(travel.STORE_SETTING)
+    if store is not None and store not in travel.STORES:
+        accepted = " or ".join(repr(each) for each in travel.STORES)
+        raise ConfigurationError(f"{travel.STORE_SETTING} is {store!r}, but must be {accepted}")
     name = app.config.get("RDS_ROUTER_PRIMARY_NAME")
     if name is not None and not isinstance(name, str):
         raise ConfigurationError(f"RDS_ROUTER_PRIMARY_NAME is {name!r}, but must be a string")

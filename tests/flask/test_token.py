@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,9 @@ from itsdangerous import URLSafeTimedSerializer
 from sqlalchemy import insert, select, text
 from werkzeug.wrappers import Response
 
-from rds_router.flask import SQLAlchemy, cookie
+from rds_router import ConfigurationError, Token
+from rds_router.core.position import parse_position
+from rds_router.flask import SQLAlchemy, travel
 from tests.flask.conftest import MakeSite, Site
 from tests.session.models import User, users
 from tests.session.stage import copy_file
@@ -72,9 +75,9 @@ def workers(make_site: MakeSite) -> tuple[Site, Site]:
 def hand_over(client: FlaskClient, to: Site) -> FlaskClient:
     """The same browser, answered by another worker from now on."""
     other = to.app.test_client()
-    found = client.get_cookie(cookie.NAME)
+    found = client.get_cookie(travel.COOKIE)
     if found is not None:
-        other.set_cookie(cookie.NAME, found.value)
+        other.set_cookie(travel.COOKIE, found.value)
     return other
 
 
@@ -161,37 +164,155 @@ BAD: dict[str, Callable[[str], str | bytes]] = {
     "truncated": lambda good: good[: len(good) // 2],
     "empty": lambda good: "",
     "garbage": lambda good: "\x7f%00';--",
-    "signed by another": lambda good: URLSafeTimedSerializer("other", salt=cookie._SALT).dumps("position"),
+    "signed by another": lambda good: URLSafeTimedSerializer("other", salt=travel.SALT).dumps("position"),
     "of another purpose": lambda good: URLSafeTimedSerializer("a key of the test's", salt="other").dumps("position"),
 }
 
 
+@pytest.mark.parametrize("where", ["cookie", "header"])
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_cookie_is_ignored(workers: tuple[Site, Site], name: str) -> None:
-    """The request is served, from a replica as for anybody."""
-    first, second = workers
-    browser = first.app.test_client()
-    browser.post("/users")
-    good = browser.get_cookie(cookie.NAME)
-    assert good is not None
-    stranger = second.app.test_client()
-    stranger.set_cookie(cookie.NAME, str(BAD[name](good.value)))
-    page, seen = parts(second, lambda: stranger.get("/users"))
+def test_a_bad_token_sends_its_client_to_the_primary_and_is_replaced(
+    make_site: MakeSite, name: str, where: str
+) -> None:
+    """Never an error page: the primary for after_write_window, by a token of ours that says so, then as for anybody."""
+    site = with_views(make_site(RDS_ROUTER_AFTER_WRITE_WINDOW=30))
+    browser = site.app.test_client()
+    good = browser.post("/users").headers[travel.HEADER]
+    site.catch_up()
+    bad = str(BAD[name](good))
+    stranger = site.app.test_client()
+    if where == "cookie":
+        stranger.set_cookie(travel.COOKIE, bad)
+    given = {travel.HEADER: bad} if where == "header" else {}
+    page, seen = parts(site, lambda: stranger.get("/users", headers=given))
+    assert (page.status_code, page.text) == (200, "4")
+    if not bad:
+        assert seen == ["replica"]
+        return
+    assert seen == ["primary"]
+    assert page.cache_control.private
+    again = {travel.HEADER: page.headers[travel.HEADER]} if where == "header" else {}
+    page, seen = parts(site, lambda: stranger.get("/users", headers=again))
+    assert (page.status_code, seen) == (200, ["primary"])
+    assert travel.HEADER not in page.headers
+    assert "Set-Cookie" not in page.headers
+
+
+def test_a_replaced_token_is_over_with_the_window(make_site: MakeSite) -> None:
+    site = with_views(make_site(RDS_ROUTER_AFTER_WRITE_WINDOW=0))
+    stranger = site.app.test_client()
+    stranger.set_cookie(travel.COOKIE, "nonsense")
+    stranger.get("/users")
+    page, seen = parts(site, lambda: stranger.get("/users"))
     assert (page.status_code, seen) == (200, ["replica"])
+
+
+def test_a_token_of_another_cluster_is_the_primary_for_the_window(make_site: MakeSite) -> None:
+    """Signed with the same key: the window counts from then."""
+    here = with_views(make_site(RDS_ROUTER_AFTER_WRITE_WINDOW=30, RDS_ROUTER_CLUSTER="here"))
+    there = with_views(make_site(RDS_ROUTER_AFTER_WRITE_WINDOW=30, RDS_ROUTER_CLUSTER="there"))
+    browser = there.app.test_client()
+    browser.post("/users")
+    here.catch_up()
+    page, seen = parts(here, lambda: hand_over(browser, here).get("/users"))
+    assert (page.status_code, seen) == (200, ["primary"])
+    assert "Set-Cookie" not in page.headers, "else the window would begin anew each time"
 
 
 def test_a_signed_payload_nobody_understands_is_a_recent_write(workers: tuple[Site, Site]) -> None:
     """Another version's, another cluster's: its author wrote when it was signed, that much is sure."""
     _, second = workers
     stranger = second.app.test_client()
-    payload = URLSafeTimedSerializer("a key of the test's", salt=cookie._SALT).dumps(["from", "elsewhere"])
-    stranger.set_cookie(cookie.NAME, str(payload))
+    payload = URLSafeTimedSerializer("a key of the test's", salt=travel.SALT).dumps(["from", "elsewhere"])
+    stranger.set_cookie(travel.COOKIE, str(payload))
     page, seen = parts(second, lambda: stranger.get("/users"))
     assert (page.status_code, seen) == (200, ["primary"])
-    with second.app.test_request_context(headers={"Cookie": f"{cookie.NAME}={payload!s}"}):
+    with second.app.test_request_context(headers={"Cookie": f"{travel.COOKIE}={payload!s}"}):
         token = second.db.request_token()
         assert token is not None
         assert token.unplaced is not None
+
+
+def test_an_api_client_brings_and_gets_a_header(workers: tuple[Site, Site]) -> None:
+    """No cookie is needed: RDS-Router-Token in, RDS-Router-Token out; merged with what is new."""
+    first, second = workers
+    client = first.app.test_client(use_cookies=False)
+    token = client.post("/users").headers[travel.HEADER]
+    other = second.app.test_client(use_cookies=False)
+    page, seen = parts(second, lambda: other.get("/users", headers={travel.HEADER: token}))
+    assert (page.text, seen) == ("4", ["primary"])
+    assert travel.HEADER not in page.headers
+    answer = other.post("/removed", headers={travel.HEADER: token})
+    assert answer.headers[travel.HEADER] != token
+    assert "Set-Cookie" not in answer.headers
+    assert answer.cache_control.private
+    assert travel.HEADER in answer.vary
+    second.catch_up()
+    page, seen = parts(second, lambda: other.get("/users", headers={travel.HEADER: answer.headers[travel.HEADER]}))
+    assert (page.text, seen) == ("5", ["replica"])
+
+
+def test_the_token_may_live_in_flasks_session(make_site: MakeSite) -> None:
+    """No cookie of its own; Flask's keeps what else is in it."""
+    first, second = (with_views(make_site(RDS_ROUTER_TOKEN_STORE="session")) for _ in range(2))
+    browser = first.app.test_client()
+    with browser.session_transaction() as session:
+        session["user"] = "eva"
+    response = browser.post("/users")
+    assert [header.split("=")[0] for header in response.headers.getlist("Set-Cookie")] == ["session"]
+    assert response.cache_control.private
+    kept = browser.get_cookie("session")
+    assert kept is not None
+    other = second.app.test_client()
+    other.set_cookie("session", kept.value)
+    page, seen = parts(second, lambda: other.get("/users"))
+    assert (page.text, seen) == ("4", ["primary"])
+    assert "Set-Cookie" not in page.headers
+    with other.session_transaction() as session:
+        assert session["user"] == "eva"
+    second.catch_up()
+    page, seen = parts(second, lambda: other.get("/users"))
+    assert seen == ["replica"]
+
+
+def test_a_wrong_store_is_refused_at_start(make_site: MakeSite) -> None:
+    with pytest.raises(
+        ConfigurationError, match="RDS_ROUTER_TOKEN_STORE is 'pocket', but must be 'cookie' or 'session'"
+    ):
+        make_site(RDS_ROUTER_TOKEN_STORE="pocket")
+
+
+@pytest.mark.parametrize("servers", [1, 10, 300])
+def test_a_token_is_small_however_long_the_clusters_past(site: Site, servers: int) -> None:
+    """GTIDs of many servers: all that was committed until now is shorter to say, and asks for no less."""
+    with site.app.app_context():
+        router = site.db.router
+        gtids = ",".join(f"{uuid.UUID(int=number * 2**99 + 7)}:1-{number * 977}" for number in range(1, servers + 1))
+        token = Token(position=parse_position(f"mysql:{gtids}"), cluster=router.cluster)
+        text_of_it = travel.signed(site.app, router, token)
+        assert text_of_it is not None
+        assert len(text_of_it) <= travel.LONGEST
+        with site.app.test_request_context(headers={travel.HEADER: text_of_it}):
+            found = site.db.request_token()
+        assert found is not None
+        if servers < 300:
+            assert found == Token(position=token.position)
+        else:
+            assert found.at is not None
+            assert found.at >= router.clock() - 1.0
+
+
+def test_a_key_that_is_being_replaced_is_still_read(make_site: MakeSite) -> None:
+    """SECRET_KEY_FALLBACKS, as Flask has it."""
+    old, new = (
+        with_views(make_site()),
+        with_views(make_site(SECRET_KEY="new", SECRET_KEY_FALLBACKS=["a key of the test's"])),
+    )
+    browser = old.app.test_client()
+    browser.post("/users")
+    page, seen = parts(new, lambda: hand_over(browser, new).get("/users"))
+    assert (page.text, seen) == ("4", ["primary"])
+    assert "Set-Cookie" not in page.headers
 
 
 def test_an_expired_cookie_is_ignored(workers: tuple[Site, Site], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +320,7 @@ def test_an_expired_cookie_is_ignored(workers: tuple[Site, Site], monkeypatch: p
     browser = first.app.test_client()
     browser.post("/users")
     browser = hand_over(browser, second)
-    monkeypatch.setattr(cookie, "lifetime", lambda router: -1)
+    monkeypatch.setattr(travel, "lifetime", lambda router: -1)
     _, seen = parts(second, lambda: browser.get("/users"))
     assert seen == ["replica"]
 
@@ -219,7 +340,7 @@ def test_any_means_no_cookie(make_site: MakeSite) -> None:
     site = with_views(make_site(RDS_ROUTER_AFTER_WRITE="any"))
     client = site.app.test_client()
     assert "Set-Cookie" not in client.post("/users").headers
-    client.set_cookie(cookie.NAME, str(URLSafeTimedSerializer("a key of the test's", salt=cookie._SALT).dumps("")))
+    client.set_cookie(travel.COOKIE, str(URLSafeTimedSerializer("a key of the test's", salt=travel.SALT).dumps("")))
     _, seen = parts(site, lambda: client.get("/users"))
     assert seen == ["replica"]
 
