@@ -10,6 +10,7 @@ from rds_router._version import __version__
 
 if TYPE_CHECKING:
     from rds_router.classify import classify
+    from rds_router.core.contract import Contract
     from rds_router.core.decision import Decision, Reason
     from rds_router.core.policy import RoutingPolicy
     from rds_router.core.statement import Kind, Statement
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConfigurationError",
+    "Contract",
     "Decision",
     "IamAuth",
     "Kind",
@@ -46,6 +48,7 @@ __all__ = [
 
 _HOME = {
     "classify": "classify",
+    "core.contract": "Contract",
     "core.decision": "Decision Reason",
     "core.policy": "RoutingPolicy",
     "core.statement": "Kind Statement",

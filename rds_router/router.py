@@ -30,7 +30,7 @@ from rds_router.core import choice, health
 from rds_router.core.decision import Decision, Reason, decide, first_read
 from rds_router.core.observation import Observation
 from rds_router.core.policy import RoutingPolicy
-from rds_router.core.scope import FRESH, Scope
+from rds_router.core.scope import FRESH, NOW, Scope, Sight
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
 from rds_router.core.topology import Drain, Seen, Topology, evolve
@@ -98,6 +98,8 @@ class Router:
         options = dict(engine_options or {})
         replica_options = {**options, **(replica_engine_options or {})}
         self.policy = policy or RoutingPolicy()
+        self._contract = self.policy.contract
+        self._is_plain = self._contract.is_plain
         self.clock = clock
         self.events = Emitter()
         login = Login(credentials, tls, renewed=lambda name: self.events.emit(CredentialsRenewed(name)))
@@ -117,7 +119,7 @@ class Router:
         self._lock = threading.Lock()
         self._is_awake = not self.has_replicas
         self._is_closed = False
-        self._in_vain: dict[Token, float] = {}
+        self._in_vain: dict[Token | None, float] = {}
         self._engines = Engines(
             {each.server.name: each for each in found},
             policy=self.policy,
@@ -199,11 +201,13 @@ class Router:
             captured.append(Routed(clause, decision))
         return decision
 
-    def first_read(self) -> str | None:
-        """The replica for a plain read of a session that has done nothing, or None: then ask :meth:`route`."""
-        if not self._is_awake or _captured.get() is not None:
+    def first_read(self, seen: Sight | None = None) -> str | None:
+        """The replica for a plain read of a session that has done no more than to read, or None: ask :meth:`route`."""
+        if not self._is_awake or not self._is_plain or _captured.get() is not None:
             return None
-        return first_read(self._topology, now=self.clock(), draw=self._draw(), load=self._load)
+        if seen is not None and not self._contract.monotonic:
+            return None
+        return first_read(self._topology, seen, now=self.clock(), draw=self._draw(), load=self._load)
 
     def noted(self, statement: Statement, scope: Scope, clause: Any) -> None:
         """A statement follows an earlier decision of its transaction: only who captures wants to know."""
@@ -378,15 +382,19 @@ class Router:
         return choice.turn(next(self._turns), [seen.weight_at(now, self.policy) for seen in weights])
 
     def _caught_up(self, decision: Decision) -> Decision | None:
-        """Probe the replicas that may have the client's write by now, for ``causal_wait`` at most.
+        """Probe the replicas that may have what the client wrote or saw by now, for ``causal_wait`` at most.
 
         What is known of them is up to a probe's interval old, and a write takes a millisecond to arrive. Readers
         that wait at the same time share the probes. A token that was waited for in vain is not waited for again
         until the next regular probe.
         """
-        token, now = decision.scope.token, self.clock()
+        token, now = decision.demanded, self.clock()
         behind = decision.behind_token
-        if token is None or not behind or not self._monitor.is_running or now < self._in_vain.get(token, now):
+        if token is None or token.at == NOW.at or not behind or not self._monitor.is_running:
+            return None
+        # Who lacks one moment lacks the later ones too.
+        wanted = token if token.at is None else None
+        if now < self._in_vain.get(wanted, now):
             return None
         if token.unplaced is not None and now - token.unplaced < self.policy.after_write_window:
             return None
@@ -403,7 +411,7 @@ class Router:
                 break
         if len(self._in_vain) >= _MAX_IN_VAIN:
             self._in_vain.clear()
-        self._in_vain[token] = self.clock() + self.policy.probe_interval
+        self._in_vain[wanted] = self.clock() + self.policy.probe_interval
         self.events.emit(StillBehind(behind, self.clock() - now))
         return None
 

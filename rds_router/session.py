@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -20,8 +20,10 @@ from sqlalchemy.exc import DBAPIError, UnboundExecutionError
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.orm import scoped_session as _scoped_session
 
+from rds_router.classify.mapped import tables_of
+from rds_router.core.contract import ANY, STRONG, Contract, contract_of
 from rds_router.core.decision import Reason, pinned_to
-from rds_router.core.scope import FRESH, Hold, Route, Scope
+from rds_router.core.scope import FRESH, Hold, Scope
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
 from rds_router.rerun import RerunningSession
@@ -29,6 +31,8 @@ from rds_router.router import Router
 from rds_router.wishes import NO_WISH, Wish, is_reload, reloading, wish_in, wish_of_call, wished
 
 _T = TypeVar("_T")
+_LASTING: Final = (Reason.READ, Reason.SEEN)
+"""Reasons that hold for the transaction's other reads, until there is news of the servers."""
 _HELD: Final = Statement(Kind.WRITE, "in a transaction that writes")
 
 
@@ -56,19 +60,31 @@ class RoutingSession(RerunningSession):
     # --- what a user asks for
 
     @contextmanager
-    def using_primary(self) -> Iterator[RoutingSession]:
-        """Reads of the block go to the primary. A commit inside does not end it (R5)."""
-        with self._wishing("primary", None):
-            yield self
+    def reading(self, contract: str | Contract) -> Iterator[RoutingSession]:
+        """Reads of the block are promised this: "any", "bounded(seconds)", "monotonic", "session" or "strong".
 
-    @contextmanager
-    def using_replica(self, *, max_staleness: float | None = None) -> Iterator[RoutingSession]:
+        Statements that are no reads, and transactions that have written, go to the primary all the same. A commit
+        inside does not end the block. Raises ValueError for what is no contract.
+        """
+        outer = self._scope.contract
+        self._scope = replace(self._scope, contract=contract_of(contract))
+        self._pin = None
+        try:
+            yield self
+        finally:
+            self._scope = replace(self._scope, contract=outer)
+            self._pin = None
+
+    def using_primary(self) -> AbstractContextManager[RoutingSession]:
+        """Reads of the block go to the primary: ``reading("strong")``. A commit inside does not end it (R5)."""
+        return self.reading(STRONG)
+
+    def using_replica(self, *, max_staleness: float | None = None) -> AbstractContextManager[RoutingSession]:
         """Reads of the block may be older than this session's own writes, by ``max_staleness`` seconds at most.
 
-        Statements that are no reads, and transactions that have written, go to the primary all the same.
+        ``reading("any")``, or ``reading("bounded(...)")``.
         """
-        with self._wishing("replica", max_staleness):
-            yield self
+        return self.reading(ANY.within(max_staleness))
 
     # --- what SQLAlchemy asks
 
@@ -98,8 +114,9 @@ class RoutingSession(RerunningSession):
         chosen = (arguments[0] if arguments else options.get("bind_arguments")) or {}
         if self._routes and chosen.get("bind") is None:
             self._hold(Hold.CONNECTION, wrote=True)
-            # Whoever has it may commit on it, or run what commits by itself.
-            self._committed = self._is_in_doubt = True
+            # Whoever has it may see anything, write anywhere, commit on it, or run what commits by itself.
+            self._committed = self._is_in_doubt = self._saw = True
+            self._touched = None
         return super().connection(*arguments, **options)
 
     def begin(self, nested: bool = False) -> SessionTransaction:
@@ -125,7 +142,7 @@ class RoutingSession(RerunningSession):
     if not TYPE_CHECKING:  # type checkers keep Session's own overloads, which know what a select() of Post returns
 
         def execute(self, statement: Any, params: Any = None, **options: Any) -> Any:
-            """As Session.execute(), with ``execution_options=dict(rds_route=..., rds_max_staleness=...)``."""
+            """As Session.execute(), with ``execution_options=dict(rds_reads=..., rds_max_staleness=...)``."""
             return self._run(super().execute, statement, params, options)
 
         def scalar(self, statement: Any, params: Any = None, **options: Any) -> Any:
@@ -198,7 +215,7 @@ class RoutingSession(RerunningSession):
             # A table: somebody asks for its engine, and no statement follows here.
             return self._home or router.primary_engine()
         if own_wish or self._call_wish:
-            scope = wished(scope, own_wish, self._call_wish)
+            scope = wished(scope, own_wish, self._call_wish, router.policy)
         elif (
             pin is not None
             and statement.kind is Kind.READ
@@ -210,12 +227,13 @@ class RoutingSession(RerunningSession):
             return pin[1]
         if self.twophase:
             return self._on_primary(router, Hold.TWO_PHASE, clause)
-        if scope is FRESH and statement.kind is Kind.READ:
+        if statement.kind is Kind.READ and (scope is FRESH or scope.has_only_read):
             topology = router.topology
-            name = router.first_read()
+            name = router.first_read(scope.seen)
             if name is not None:
                 engine = router.replica_engine(name)
-                self._answering, self._scope, self._pin = name, pinned_to(name), (topology, engine)
+                self._scope = pinned_to(name) if scope is FRESH else replace(scope, pinned=name)
+                self._answering, self._pin = name, (topology, engine)
                 return engine
         if scope.token is not None and is_reload(clause):
             scope = reloading(scope, router.policy)
@@ -230,29 +248,27 @@ class RoutingSession(RerunningSession):
             return self._at_home(router)
         self._answering = decision.target
         engine = router.engine(decision)
-        if scope is FRESH and decision.reason is Reason.READ:  # the least stale one is asked for anew each time
+        # The least stale one is asked for anew each time, and so is whoever must be fresh.
+        if scope.has_only_read and decision.reason in _LASTING and router.policy.contract.is_plain:
             self._pin = decision.topology, engine
         return engine
 
     def _on_primary(self, router: Router, hold: Hold, what: Any) -> Engine:
         self._hold(hold, wrote=True)
         router.noted(_HELD, self._scope, what)
+        if hasattr(what, "is_select"):
+            self._notice(router, what)
+        elif router.policy.track_tables:
+            self._touch(tables_of(what))
         return self._at_home(router)
-
-    @contextmanager
-    def _wishing(self, wish: Route, max_staleness: float | None) -> Iterator[None]:
-        outer = self._scope.wish, self._scope.max_staleness
-        self._scope = replace(self._scope, wish=wish, max_staleness=max_staleness)
-        self._pin = None
-        try:
-            yield
-        finally:
-            self._scope = replace(self._scope, wish=outer[0], max_staleness=outer[1])
-            self._pin = None
 
 
 class scoped_session(_scoped_session[RoutingSession]):
     """SQLAlchemy's scoped_session, with RoutingSession's own methods."""
+
+    def reading(self, contract: str | Contract) -> Any:
+        """See :meth:`RoutingSession.reading`."""
+        return self().reading(contract)
 
     def using_primary(self) -> Any:
         """See :meth:`RoutingSession.using_primary`."""

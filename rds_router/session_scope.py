@@ -19,7 +19,8 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Session, SessionTransaction
 
 from rds_router import drivers
-from rds_router.core.scope import FRESH, Hold, Scope
+from rds_router.core.demands import bare
+from rds_router.core.scope import FRESH, Hold, Scope, Tables
 from rds_router.core.statement import Kind
 from rds_router.core.token import Token
 from rds_router.core.topology import Topology
@@ -27,6 +28,7 @@ from rds_router.router import Router
 
 _PLAIN: Final = frozenset({Kind.READ, Kind.LOCKING_READ, Kind.WRITE, Kind.DDL})
 """What leaves a transaction of PostgreSQL open. The others do as they like, and tell the GTIDs themselves."""
+NOTHING: Final[frozenset[str]] = frozenset()
 
 
 class ScopedSession(Session):
@@ -48,6 +50,8 @@ class ScopedSession(Session):
         self._committed = False
         # Something may have ended the transaction, and begun another, behind this session's back.
         self._is_in_doubt = False
+        self._saw = False
+        self._touched: Tables = NOTHING
         # The replica that the statement under way was sent to.
         self._answering: str | None = None
 
@@ -71,7 +75,7 @@ class ScopedSession(Session):
         """Never read behind ``token``, or its text, from now on, nor behind what this session has written."""
         arrived = token if self._router is None or not token else self._router.arriving(token)
         if isinstance(arrived, Token):
-            self._scope = replace(self._scope, token=arrived.merge(self._scope.token))
+            self._scope = replace(self._scope, token=arrived.merge(self._scope.token), tables=None)
             self._pin = None
 
     def _hold(self, hold: Hold, *, wrote: bool) -> None:
@@ -86,19 +90,32 @@ class ScopedSession(Session):
         return self._home
 
     def _notice(self, router: Router, clause: Any) -> None:
-        """Text, DDL and the like may commit by themselves: a rollback at the end need not undo them."""
-        if not (clause.is_select or clause.is_dml):
-            self._committed = True
+        """A statement runs on the primary: what it may have shown, committed by itself, and touched."""
+        if clause.is_select:
+            self._saw = True
+        elif not clause.is_dml:
+            # Text, DDL and the like may commit by themselves: a rollback at the end need not undo them.
+            self._saw = self._committed = True
             if not self._is_in_doubt:
                 is_plain = router.judge(clause).kind in _PLAIN and ";" not in getattr(clause, "text", "")
                 self._is_in_doubt = not is_plain
+        elif clause._returning:
+            self._saw = True
+        if router.policy.track_tables and not clause.is_select:
+            self._touch(router.judge(clause).tables)
+
+    def _touch(self, tables: Tables) -> None:
+        """What this transaction has written to, if anybody wants to know."""
+        self._touched = None if tables is None or self._touched is None else self._touched | bare(tables)
 
     def _end_scope(self, router: Router) -> None:
         scope = self._scope
         if scope is not FRESH:
             written = self._written(router) if scope.wrote and self._may_have_committed() else None
-            self._scope = scope.ended(written=written)
-        self._committed = self._is_in_doubt = False
+            tables = self._touched if router.policy.track_tables else None
+            self._scope = scope.ended(written=written, now=router.clock(), tables=tables, saw=self._saw)
+        self._committed = self._is_in_doubt = self._saw = False
+        self._touched = NOTHING
         self._pin = self._home = self._home_connection = self._told = None
 
     def _may_have_committed(self) -> bool:

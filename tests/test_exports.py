@@ -15,6 +15,7 @@ import rds_router
 
 PUBLIC = [
     "ConfigurationError",
+    "Contract",
     "Decision",
     "IamAuth",
     "Kind",
@@ -130,7 +131,7 @@ print(json.dumps([rds_router.classify("select 1", dialect="mysql").is_read, clas
 
 def test_flask_names() -> None:
     flask = pytest.importorskip("rds_router.flask", reason="Flask-SQLAlchemy is not installed")
-    assert flask.__all__ == ["FlaskRoutingSession", "SQLAlchemy", "primary_only"]
+    assert flask.__all__ == ["FlaskRoutingSession", "SQLAlchemy", "primary_only", "reads"]
 
 
 def test_the_package_is_typed() -> None:

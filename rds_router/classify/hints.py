@@ -1,4 +1,4 @@
-"""What a statement itself asks for: ``execution_options(rds_route=..., rds_max_staleness=...)``.
+"""What a statement itself asks for: ``execution_options(rds_reads=..., rds_route=..., rds_max_staleness=...)``.
 
 Execution options are no part of a statement's cache key, so they are read from the statement every time.
 """
@@ -8,9 +8,12 @@ from __future__ import annotations
 import math
 from typing import Any, Final, Literal, cast
 
+from rds_router.core.contract import Contract, contract_of
+
 Route = Literal["primary", "replica"]
 """The two places a statement may ask for."""
 
+READS_OPTION: Final = "rds_reads"
 ROUTE_OPTION: Final = "rds_route"
 STALENESS_OPTION: Final = "rds_max_staleness"
 
@@ -47,3 +50,14 @@ def max_staleness_from(options: Any) -> float | None:
         f"execution option {STALENESS_OPTION}={seconds!r}: use a number of seconds, 0 or more "
         "(or None for the policy's own limit)"
     )
+
+
+def reads_from(options: Any) -> Contract | None:
+    """The contract that a mapping of execution options names, or None. Raises ValueError for what is none."""
+    given = options.get(READS_OPTION)
+    if given is None:
+        return None
+    try:
+        return contract_of(given)
+    except ValueError as error:
+        raise ValueError(f"execution option {READS_OPTION}: {error}") from None

@@ -5,16 +5,16 @@
 1. Is the statement anything but a confirmed read?             the primary (R1)
 2. Has this transaction written, locked, handed itself out, or had to read on the primary?
                                                                the primary (R3)
-3. Was the primary asked for?                                  the primary (R6)
+3. Was the primary asked for, by the contract "strong"?        the primary (R6)
 4. Is there no replica configured?                             the primary (R8)
 5. Has this client written a moment ago (``after_write="primary"``)?
                                                                the primary (R5)
-6. Which replicas are eligible: seen, fresh, not lagging (R11), not behind the token (R5), fresh enough
-   for the statement's own bound (R6), not among those that just failed it (R10)? Those of the policy's zone
-   first. Eligible ones, but none fresh enough: the primary. None at all: the policy's last resort (R11). What is
-   only suspected is not shunned where nobody else is left.
+6. Which replicas are eligible: seen, fresh, not lagging (R11), and meeting the reader's demands (``core/demands.py``:
+   R5, R6, R10)? Those of the policy's zone first. Eligible ones, but none fresh enough: the primary. None at all: the
+   policy's last resort (R11). What is only suspected is not shunned where nobody else is left.
 7. Does this transaction read from a replica already?          that one while it is eligible, else the primary (R2)
-8. Otherwise one of them as ``core/choice.py`` says; the dice are an argument.
+8. Has this client read from one of them before?               that one
+9. Otherwise one of them as ``core/choice.py`` says; the dice are an argument.
 """
 
 from __future__ import annotations
@@ -26,12 +26,27 @@ from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
 from rds_router.core.choice import Load, choose, choose_among_equals, idle
+from rds_router.core.contract import Contract
+from rds_router.core.demands import (
+    CURRENT,
+    NO_DEMANDS,
+    NONE_WAIVED,
+    ZONE_WAIVED,
+    Demands,
+    demands_of,
+    is_behind,
+    objection_to,
+    still_has,
+    still_pinned,
+    unobjectionable,
+    wrote_lately,
+)
 from rds_router.core.observation import Role
 from rds_router.core.policy import RoutingPolicy
-from rds_router.core.scope import FRESH, Hold, Scope
+from rds_router.core.scope import FRESH, NOW, Hold, Scope, Sight
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
-from rds_router.core.topology import Objection, Seen, Topology, trouble_of
+from rds_router.core.topology import Objection, Seen, Topology
 from rds_router.errors import NoServerAvailable
 
 
@@ -40,6 +55,7 @@ class Reason(enum.Enum):
 
     READ = "a read"
     PINNED = "this transaction reads there"
+    SEEN = "this client read there before"
     NOT_A_READ = "not a read"
     HELD = "the transaction is on the primary"
     ASKED = "the primary was asked for"
@@ -80,8 +96,13 @@ class Decision(NamedTuple):
         return tuple((seen.server.name, why) for seen, why in self._findings())
 
     @property
+    def demanded(self) -> Token | None:
+        """What this reader may not go behind: his writes and what he saw, as far as he is promised either."""
+        return self._demands.least
+
+    @property
     def behind_token(self) -> tuple[str, ...]:
-        """The replicas whose only fault is not to be known to have the client's write."""
+        """The replicas whose only fault is not to be known to have what the client has written or seen."""
         return tuple(seen.server.name for seen, why in self._findings() if why is Objection.BEHIND_TOKEN)
 
     @property
@@ -98,12 +119,17 @@ class Decision(NamedTuple):
         if self.is_replica:
             if scope is FRESH:
                 return pinned_to(self.target)
-            return scope if scope.pinned == self.target else replace(scope, pinned=self.target)
+            if scope.pinned == self.target:
+                return scope
+            return replace(scope, pinned=self.target, seen=_seen_on(self.target, scope.seen, self._contract))
         if self.statement.is_read:
+            if self.reason is Reason.NO_REPLICAS:
+                return scope
             # Back on a replica, the transaction's next read could see an older state than this one saw. A wish of the
-            # statement's own binds no other.
-            is_own_wish = self.scope.max_staleness != scope.max_staleness
-            return scope.held(Hold.READ, wrote=False) if self.reason in _SETTLING and not is_own_wish else scope
+            # statement's own binds no other: only a promise that others have does.
+            if self.reason in _SETTLING and self.scope.contract == scope.contract:
+                return scope.held(Hold.READ, wrote=False)
+            return scope if scope.hold is not None else replace(scope, seen=_PRIMARY)
         wrote = self.statement.kind is not Kind.LOCKING_READ
         return scope.held(Hold.WROTE if wrote else Hold.LOCKED, wrote=wrote)
 
@@ -115,16 +141,20 @@ class Decision(NamedTuple):
         kind = "replica" if self.reason is Reason.READ else f"replica: {self.detail}"
         return f"{self.target} ({kind}{'; ' + others if others else ''})"
 
+    @property
+    def _contract(self) -> Contract:
+        return self.scope.contract or self.policy.contract
+
+    @property
+    def _demands(self) -> Demands:
+        return demands_of(self.statement, self.scope, self.policy, self.exclude)
+
     def _findings(self) -> Sequence[_Finding]:
         # Another zone is no objection to anyone if the target is in one too, or no replica at all.
         is_near = self.is_replica and self.topology[self.target].objection is not Objection.OTHER_ZONE
+        demands, waived = self._demands, NONE_WAIVED if is_near else ZONE_WAIVED
         found = (
-            (
-                seen,
-                _objection_to(
-                    seen, self.scope, self.policy, self.now, self.exclude, waived=_NONE if is_near else _ZONE
-                ),
-            )
+            (seen, objection_to(seen, demands, self.policy, self.now, waived=waived))
             for seen in self.topology.replicas
             if seen.server.name != self.target
         )
@@ -146,6 +176,14 @@ def pinned_to(name: str) -> Scope:
     return Scope(pinned=name)
 
 
+def _seen_on(name: str, seen: Sight | None, contract: Contract) -> Sight | None:
+    """What was seen before, once the transaction reads from ``name``: does that have it?"""
+    if seen is None or seen.server == name:
+        return seen
+    return Sight(name if contract.monotonic else "", seen.token)
+
+
+_PRIMARY = Sight("", NOW)
 _SILENT = frozenset({Reason.NOT_A_READ, Reason.HELD, Reason.ASKED, Reason.NO_REPLICAS})
 """Reasons that hold whatever the replicas are like."""
 _SETTLING = frozenset({Reason.AFTER_WRITE, Reason.NO_REPLICA_ELIGIBLE, Reason.NONE_FRESH_ENOUGH, Reason.PIN_LOST})
@@ -173,29 +211,35 @@ def decide(
     how it is.
     """
     reason: Reason | None = None
+    contract = scope.contract or policy.contract
     if statement.kind is not Kind.READ:
         reason = Reason.NOT_A_READ
     elif scope.hold is not None:
         reason = Reason.HELD
-    elif scope.wish == "primary":
+    elif contract.strong:
         reason = Reason.ASKED
     elif len(topology.servers) == 1:
         reason = Reason.NO_REPLICAS
-    elif policy.after_write == "primary" and _wrote_lately(scope, policy, now):
+    elif policy.after_write == "primary" and contract.own_writes and wrote_lately(statement, scope, policy, now):
         reason = Reason.AFTER_WRITE
     if reason is not None:
         return Decision(topology.writer, False, reason, statement, scope, topology, policy, now, exclude)
 
     candidates = topology.eligible_at(now)
-    if scope.token is not None or scope.max_staleness is not None or exclude or (policy.zone and not candidates):
-        candidates = _unobjectionable(topology, scope, policy, now, exclude)
+    demands = demands_of(statement, scope, policy, exclude)
+    if demands is not NO_DEMANDS or (policy.zone and not candidates):
+        candidates = unobjectionable(topology, demands, policy, now)
     if not candidates and scope.pinned is not None:
-        candidates = _still_pinned(candidates, scope, topology, policy, now, exclude)
+        candidates = still_pinned(candidates, scope.pinned, demands, topology, policy, now)
     if not candidates:
         reason, candidates = _last_resort(statement, scope, topology, policy, now, exclude, is_primary_full)
     if candidates and scope.pinned is not None:
-        candidates = _still_pinned(candidates, scope, topology, policy, now, exclude)
+        candidates = still_pinned(candidates, scope.pinned, demands, topology, policy, now)
         reason = (reason or Reason.PINNED) if candidates else Reason.PIN_LOST
+    elif demands.seen is not None and reason is None:
+        before = tuple(seen for seen in candidates if seen.server.name == demands.seen.server)
+        if before:
+            reason, candidates = Reason.SEEN, before
     if not candidates:
         reason = reason or Reason.NO_REPLICA_ELIGIBLE
         return Decision(topology.writer, False, reason, statement, scope, topology, policy, now, exclude)
@@ -203,51 +247,27 @@ def decide(
     return Decision(name, True, reason or Reason.READ, statement, scope, topology, policy, now, exclude)
 
 
-def first_read(topology: Topology, *, now: float, draw: float, load: Load = idle) -> str | None:
-    """``decide()`` for a plain read of a session that has done nothing: the replica's name.
+def first_read(
+    topology: Topology, sight: Sight | None = None, *, now: float, draw: float, load: Load = idle
+) -> str | None:
+    """``decide()`` for a plain read of a session that has done no more than to read: the replica's name.
 
     None if the answer takes more than a look at the snapshot. Most transactions begin with this question, and nobody
-    asks why.
+    asks why. The policy's contract must be plain.
     """
     eligible = topology.eligible
     if not eligible or now > topology.fresh_until:
+        return None
+    if sight is not None:
+        for seen in eligible:
+            if seen.server.name == sight.server and still_has(seen, sight):
+                return sight.server
         return None
     if len(eligible) == 1:
         return eligible[0].server.name
     if topology.is_even and now >= topology.steady_from:
         return choose_among_equals(eligible, draw=draw, load=load).server.name
     return choose(eligible, topology.policy, now=now, draw=draw, load=load).server.name
-
-
-def _unobjectionable(
-    topology: Topology, scope: Scope, policy: RoutingPolicy, now: float, exclude: frozenset[str]
-) -> tuple[Seen, ...]:
-    """The replicas that this reader may use: of the policy's zone, or else of any."""
-    replicas = topology.replicas
-    near = tuple(seen for seen in replicas if _objection_to(seen, scope, policy, now, exclude) is None)
-    if near or not policy.zone:
-        return near
-    return tuple(seen for seen in replicas if _objection_to(seen, scope, policy, now, exclude, waived=_ZONE) is None)
-
-
-def _still_pinned(
-    candidates: tuple[Seen, ...],
-    scope: Scope,
-    topology: Topology,
-    policy: RoutingPolicy,
-    now: float,
-    exclude: frozenset[str],
-) -> tuple[Seen, ...]:
-    for seen in candidates:
-        if seen.server.name == scope.pinned:
-            return (seen,)
-    # A transaction that reads in another zone is not moved because a near replica is back, nor does a drain end one.
-    return tuple(
-        seen
-        for seen in topology.replicas
-        if seen.server.name == scope.pinned
-        and _objection_to(seen, scope, policy, now, exclude, waived=_PIN_WAIVES) is None
-    )
 
 
 def _last_resort(
@@ -260,21 +280,23 @@ def _last_resort(
     is_primary_full: bool,
 ) -> tuple[Reason, tuple[Seen, ...]]:
     """What to do without a candidate; without a replica in the answer, the primary."""
-    if _unobjectionable(topology, FRESH, policy, now, exclude):
+    if unobjectionable(topology, Demands(exclude=exclude), policy, now):
         return Reason.NONE_FRESH_ENOUGH, ()
     # A router that has just begun to ask has no reason yet to refuse anything.
     if any(seen.observation is None for seen in topology.replicas):
         return Reason.NO_REPLICA_ELIGIBLE, ()
+    demands = demands_of(statement, scope, policy, exclude)
     takes_reads = policy.no_replica == "primary" and not is_primary_full
     if takes_reads and topology[topology.writer].silence is None:
         return Reason.NO_REPLICA_ELIGIBLE, ()
     if policy.no_replica == "stalest":
         stale = _allowed_stale(topology, policy, now, exclude)
         # What a reader may not go behind, and a bound of the statement's own, hold here too.
-        usable = [seen for seen in stale if scope.max_staleness is None and not _is_behind(seen, scope, policy, now)]
+        is_bounded = demands.max_staleness is not None
+        usable = [seen for seen in stale if not is_bounded and not is_behind(seen, demands, policy, now)]
         if stale:
             return (Reason.STALEST, tuple(usable[:1])) if usable else (Reason.NONE_FRESH_ENOUGH, ())
-    suspects = tuple(seen for seen in topology.replicas if _is_last_chance(seen, scope, policy, now, exclude))
+    suspects = tuple(seen for seen in topology.replicas if _is_last_chance(seen, demands, policy, now))
     if suspects:
         return Reason.LAST_LEFT, suspects
     if takes_reads:
@@ -298,18 +320,18 @@ def _refusal(policy: RoutingPolicy) -> str:
     return f"{kept_off}: bring a replica back, or raise hard_max_lag (now {policy.hard_max_lag:g} s)"
 
 
-def _is_last_chance(seen: Seen, scope: Scope, policy: RoutingPolicy, now: float, exclude: frozenset[str]) -> bool:
+def _is_last_chance(seen: Seen, demands: Demands, policy: RoutingPolicy, now: float) -> bool:
     """A replica that was well at its last good probe, a moment ago, and has failed one probe since, or reads only."""
-    if seen.server.name in exclude or seen.objection not in _SUSPICIONS or seen.failures > 1:
+    if seen.server.name in demands.exclude or seen.objection not in _SUSPICIONS or seen.failures > 1:
         return False
     if seen.report is None or seen.report.role is Role.PRIMARY or now - seen.reported_at > policy.max_age:
         return False
     staleness = seen.staleness_at(now)
-    if scope.max_staleness is not None:
-        is_fresh = staleness is not None and staleness <= scope.max_staleness
+    if demands.max_staleness is not None:
+        is_fresh = staleness is not None and staleness <= demands.max_staleness
     else:
         is_fresh = policy.unknown_lag == "allow" if seen.lag is None else seen.lag <= policy.max_lag
-    return is_fresh and not _is_behind(seen, scope, policy, now)
+    return is_fresh and not is_behind(seen, demands, policy, now)
 
 
 def _allowed_stale(topology: Topology, policy: RoutingPolicy, now: float, exclude: frozenset[str]) -> Sequence[Seen]:
@@ -317,66 +339,13 @@ def _allowed_stale(topology: Topology, policy: RoutingPolicy, now: float, exclud
     found = [
         (staleness, seen)
         for seen in topology.replicas
-        if seen.objection in _CURRENT and seen.server.name not in exclude and not seen.is_old_at(now, policy)
+        if seen.objection in CURRENT and seen.server.name not in exclude and not seen.is_old_at(now, policy)
         if (staleness := seen.staleness_at(now)) is not None and staleness <= policy.hard_max_lag
     ]
     return [seen for _, seen in sorted(found, key=lambda each: each[0])]
 
 
-_CURRENT = frozenset({None, Objection.LAGGING, Objection.OTHER_ZONE})
-"""What may be said of a replica that answers and whose lag is known."""
 _SUSPICIONS = frozenset({Objection.UNREACHABLE, Objection.SUSPECT})
-_NONE: frozenset[Objection] = frozenset()
-_ZONE = frozenset({Objection.OTHER_ZONE})
-_PIN_WAIVES = frozenset({Objection.OTHER_ZONE, Objection.DRAINED})
-
-
-def _objection_to(
-    seen: Seen,
-    scope: Scope,
-    policy: RoutingPolicy,
-    now: float,
-    exclude: frozenset[str],
-    *,
-    waived: frozenset[Objection] = frozenset(),
-) -> Objection | None:
-    """Why this replica may not answer, the statement's own demands included. ``waived``: what does not matter here."""
-    if seen.server.name in exclude:
-        return Objection.EXCLUDED
-    objection = trouble_of(seen, policy, now) if seen.objection in waived else seen.objection
-    if objection in _CURRENT and seen.is_old_at(now, policy):
-        return Objection.STALE_NEWS
-    if scope.max_staleness is not None and objection in (None, Objection.LAGGING):
-        # The statement's own bound stands in for the policy's, in both directions (R6).
-        staleness = seen.staleness_at(now)
-        if staleness is None or staleness > scope.max_staleness:
-            return Objection.TOO_STALE
-    elif objection is not None:
-        return objection
-    return Objection.BEHIND_TOKEN if _is_behind(seen, scope, policy, now) else None
-
-
-def _is_behind(seen: Seen, scope: Scope, policy: RoutingPolicy, now: float) -> bool:
-    """R5: it may lack what this client has written, and nobody has allowed that."""
-    if scope.token is None or policy.after_write != "token" or scope.wish == "replica":
-        return False
-    unplaced = scope.token.unplaced
-    if unplaced is not None and now - unplaced < policy.after_write_window:
-        return True
-    return not (seen.satisfies(scope.token) or _has_aged_out(seen, scope.token, policy, now))
-
-
-def _wrote_lately(scope: Scope, policy: RoutingPolicy, now: float) -> bool:
-    if scope.token is None or scope.wish == "replica":
-        return False
-    moments = [each for each in (scope.token.at, scope.token.unplaced) if each is not None]
-    return not moments or now - max(moments) < policy.after_write_window
-
-
-def _has_aged_out(seen: Seen, token: Token, policy: RoutingPolicy, now: float) -> bool:
-    """An engine without positions can prove nothing: there, and only there, time has to do."""
-    can_prove = seen.as_of is not None or (seen.report is not None and seen.report.position is not None)
-    return not can_prove and token.at is not None and now - token.at >= policy.after_write_window
 
 
 def _words(seen: Seen, why: Objection, now: float) -> str:

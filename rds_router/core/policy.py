@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+from rds_router.core.contract import ACCEPTED, ANY, Contract, contract_of
 from rds_router.errors import PolicyError
 
 AfterWrite: TypeAlias = Literal["token", "primary", "any"]
@@ -29,9 +30,16 @@ class RoutingPolicy:
     """A replica further behind gets no reads; it returns at half of this."""
     unknown_lag: UnknownLag = "exclude"
     """What to do with a replica whose lag is not known: it gets no reads, or gets them all the same."""
+    reads: Contract | str = "session"
+    """What reads are promised unless view, block or statement say otherwise: "any", "bounded(seconds)", "monotonic",
+    "session" or "strong"."""
     after_write: AfterWrite = "token"
     """After a commit that wrote, the same client's reads go to replicas that have the write, else to the
-    primary ("token"); to the primary for ``after_write_window`` ("primary"); anywhere ("any")."""
+    primary ("token"); to the primary for ``after_write_window`` ("primary"); anywhere ("any", which makes "any" of
+    ``reads="session"``)."""
+    track_tables: bool = False
+    """Only reads of tables that the client has written need have his writes; text whose tables are not known waits.
+    Triggers, foreign-key cascades, views and functions of your own are not seen through."""
     causal_wait: float = 0.05
     """How long a read waits, at most and once a write, for a replica to be seen to have its client's write before
     it goes to the primary; 0: it does not wait. With "token" only."""
@@ -91,6 +99,14 @@ class RoutingPolicy:
                 object.__setattr__(self, item.name, check(item.name, getattr(self, item.name)))
         if self.no_replica == "stalest" and self.hard_max_lag < self.max_lag:
             raise PolicyError("hard_max_lag", self.hard_max_lag, f"at least max_lag ({self.max_lag:g})")
+
+    @property
+    def contract(self) -> Contract:
+        """What reads are promised by this policy, its shorthand ``after_write="any"`` included."""
+        contract = contract_of(self.reads)
+        if self.after_write == "any" and contract.own_writes:
+            return ANY.within(contract.max_staleness)
+        return contract
 
     @property
     def max_age(self) -> float:
@@ -194,10 +210,20 @@ def _names(name: str, value: Any) -> frozenset[str]:
     return frozenset(each.strip().lower() for each in names if each.strip())
 
 
+def _contract(name: str, value: Any) -> Contract | str:
+    try:
+        contract = contract_of(value)
+    except ValueError:
+        raise PolicyError(name, value, ACCEPTED) from None
+    return str(contract) if isinstance(value, str) else contract
+
+
 _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "max_lag": _seconds(minimum=0.0),
     "unknown_lag": _one_of(UnknownLag),
+    "reads": _contract,
     "after_write": _one_of(AfterWrite),
+    "track_tables": _boolean,
     "causal_wait": _seconds(minimum=0.0, maximum=10.0),
     "after_write_window": _seconds(minimum=0.0),
     "no_replica": _one_of(NoReplica),

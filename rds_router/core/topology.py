@@ -92,6 +92,8 @@ class Seen:
     """Seconds a probe of it takes, as a moving average; 0 if not known."""
     is_drained: bool = False
     """Taken out of use by hand."""
+    well_since: float = float("inf")
+    """Monotonic seconds: the first good probe after the last failure. It may have lost something before that."""
     objection: Objection | None = Objection.UNSEEN
     """Why it gets no reads; None when it is eligible."""
 
@@ -267,6 +269,7 @@ def _heard(seen: Seen, news: Observation, policy: RoutingPolicy, now: float) -> 
             seen,
             observation=news,
             failures=seen.failures + (not news.is_read),
+            well_since=float("inf"),
             health=after_failure(seen.health, policy, now=now, is_read=news.is_read),
         )
     latency = seen.latency
@@ -280,6 +283,7 @@ def _heard(seen: Seen, news: Observation, policy: RoutingPolicy, now: float) -> 
         reported_at=news.at,
         was_replica=seen.was_replica or news.report.role is Role.REPLICA,
         failures=0,
+        well_since=min(seen.well_since, news.at),
         latency=latency,
     )
 

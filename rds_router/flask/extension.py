@@ -16,6 +16,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import sessionmaker
 
+from rds_router.core.contract import STRONG, Contract, contract_of
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.token import Token
 from rds_router.errors import ConfigurationError
@@ -175,16 +176,28 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
         return response
 
 
+def reads(contract: str | Contract) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Decorator for a view: its reads are promised "any", "bounded(seconds)", "monotonic", "session" or "strong".
+
+    Raises ValueError for what is no contract.
+    """
+    promised = contract_of(contract)
+
+    def decorated(view: Callable[_P, _R]) -> Callable[_P, _R]:
+        @functools.wraps(view)
+        def reading(*arguments: _P.args, **options: _P.kwargs) -> _R:
+            db: SQLAlchemy = current_app.extensions["sqlalchemy"]
+            with db.session.reading(promised):
+                return cast("_R", current_app.ensure_sync(view)(*arguments, **options))
+
+        return reading
+
+    return decorated
+
+
 def primary_only(view: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Decorator for a view: all its reads go to the primary."""
-
-    @functools.wraps(view)
-    def on_primary(*arguments: _P.args, **options: _P.kwargs) -> _R:
-        db: SQLAlchemy = current_app.extensions["sqlalchemy"]
-        with db.session.using_primary():
-            return cast("_R", current_app.ensure_sync(view)(*arguments, **options))
-
-    return on_primary
+    """Decorator for a view: all its reads go to the primary, ``@reads("strong")``."""
+    return reads(STRONG)(view)
 
 
 def _uses_tokens(router: Router) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flask import g, has_app_context
@@ -23,11 +24,15 @@ class FlaskRoutingSession(RoutingSession, _BindKeySession):
         # What this client has written: in requests before, and in this one by a session that was removed.
         self.read_after(db.request_token())
         self.read_after(g.get("_rds_router_written"))
+        if "_rds_router_seen" in g:
+            self._scope = replace(self._scope, seen=g._rds_router_seen)
 
     def _end_scope(self, router: Router) -> None:
         super()._end_scope(router)
-        if self._scope.token is not None and has_app_context():
-            g._rds_router_written = self._scope.token
+        if has_app_context():
+            if self._scope.token is not None:
+                g._rds_router_written = self._scope.token
+            g._rds_router_seen = self._scope.seen
 
     def get_bind(
         self,

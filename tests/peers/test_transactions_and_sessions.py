@@ -131,6 +131,7 @@ def test_12_with_session_begin_resets_it(stage: Stage) -> None:
     session = stage.session()
     with session.begin():
         session.execute(A_READ.with_for_update()).all()
+    stage.catch_up()  # with what was seen on the primary
     with stage.watching() as seen, session.begin():
         session.scalar(A_READ)
     assert seen.parts == ["replica"]

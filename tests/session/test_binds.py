@@ -196,9 +196,7 @@ def test_make_stage_takes_listeners_of_the_users(make_stage: MakeStage) -> None:
     heard: list[str] = []
     for engine in (stage.router.primary_engine(), stage.session().get_bind(clause=A_READ)):
         event.listen(engine, "before_cursor_execute", lambda *arguments: heard.append(arguments[2]))
-    session = stage.session()
     for _ in range(10):
-        session.scalar(A_READ)
-        session.rollback()
-    session.execute(A_READ.with_for_update()).all()
+        stage.session().scalar(A_READ)
+    stage.session().execute(A_READ.with_for_update()).all()
     assert 2 <= len(heard) <= 11

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from rds_router.core.contract import SESSION, contract_of
 from rds_router.core.observation import Observation, Report, Role
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.position import parse_position
-from rds_router.core.scope import Hold, Scope
+from rds_router.core.scope import NOW, Hold, Scope, Sight
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
 from rds_router.core.topology import Server
+from rds_router.wishes import asked
 
 _REPORT = ("role", "lag", "position", "is_writable", "follows", "heartbeat", "lag_grows_when_idle", "identity", "clock")
 
@@ -54,13 +56,27 @@ def policy(fields: dict[str, Any]) -> RoutingPolicy:
 
 
 def scope(fields: dict[str, Any]) -> Scope:
-    """What a transaction has done; ``hold`` is a name of Hold."""
+    """What a transaction has done; ``hold`` is a name of Hold. ``wish`` and ``max_staleness``: the shorthands."""
     given = dict(fields)
+    shorthands = {"rds_route": given.pop("wish", None), "rds_max_staleness": given.pop("max_staleness", None)}
+    contract = asked(contract_of(given.get("contract", SESSION)), shorthands)
+    given["contract"] = None if contract == SESSION else contract
+    if "tables" in given:
+        given["tables"] = frozenset(given["tables"])
+    if "seen" in given:
+        given["seen"] = sight(given["seen"])
     if "hold" in given:
         given["hold"] = Hold[given["hold"]]
     if "token" in given:
         given["token"] = token(given["token"])
     return Scope(**given)
+
+
+def sight(fields: dict[str, Any]) -> Sight:
+    """What was seen: on which replica, before when (``now``: on the primary, by the transaction that runs)."""
+    if fields.get("at") == "now":
+        return Sight("", NOW)
+    return Sight(fields.get("server", ""), token(fields))
 
 
 def token(fields: dict[str, Any]) -> Token:
@@ -70,6 +86,7 @@ def token(fields: dict[str, Any]) -> Token:
 
 
 def statement(words: str) -> Statement:
-    """``read``, or ``write: INSERT``: the kind and what decided it."""
+    """``read``, ``write: INSERT``, ``read of posts``: the kind, what decided it, the table."""
+    words, _, table = words.partition(" of ")
     kind, _, because = words.partition(": ")
-    return Statement(Kind(kind), because)
+    return Statement(Kind(kind), because, frozenset({table}) if table else None)

@@ -14,6 +14,7 @@ from typing_extensions import assert_type
 
 from rds_router import (
     ConfigurationError,
+    Contract,
     Decision,
     IamAuth,
     Kind,
@@ -35,7 +36,7 @@ from rds_router import (
     classify,
     scoped_session,
 )
-from rds_router.flask import SQLAlchemy, primary_only
+from rds_router.flask import SQLAlchemy, primary_only, reads
 
 
 class Base(DeclarativeBase):
@@ -53,6 +54,9 @@ class Post(Base):
 
 policy = RoutingPolicy(max_lag=2.0, after_write="token", no_replica="stalest", pure_functions=frozenset({"slugify"}))
 assert_type(policy.max_lag, float)
+RoutingPolicy(reads="bounded(2)", track_tables=True)
+RoutingPolicy(reads=Contract(own_writes=True, max_staleness=2.0))
+assert_type(policy.contract, Contract)
 RoutingPolicy(5.0)  # type: ignore[call-arg]
 RoutingPolicy(no_replica="anything")  # type: ignore[arg-type]
 RoutingPolicy(max_leg=1.0)  # type: ignore[call-arg]
@@ -113,6 +117,8 @@ with make_session() as session:
     assert_type(session.scalars(select(Post)).all(), Sequence[Post])
     with session.using_primary() as on_primary:
         assert_type(on_primary, RoutingSession)
+    with session.reading("monotonic") as promised:
+        assert_type(promised, RoutingSession)
     with session.using_replica(max_staleness=2.0):
         session.execute(select(Post), execution_options={"rds_route": "replica"})
     assert_type(session.token, Token | None)
@@ -122,7 +128,7 @@ with make_session() as session:
     with router.read_after("mariadb:0-1-5") as reading:
         assert_type(reading, Router)
 registry = scoped_session(make_session)
-with registry.using_primary():
+with registry.reading("any"), registry.using_primary():
     assert_type(registry.token, Token | None)
 
 # --- Flask
@@ -141,6 +147,14 @@ def view(number: int, *, flag: bool = False) -> str:
 
 assert_type(view(1, flag=True), str)
 view("one")  # type: ignore[arg-type]
+
+
+@reads("bounded(2)")
+def bounded_view(number: int) -> str:
+    return str(number)
+
+
+assert_type(bounded_view(1), str)
 
 # --- errors
 

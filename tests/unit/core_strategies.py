@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
+from rds_router.core.contract import Contract
 from rds_router.core.observation import Observation, Report, Role
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.position import Lsn, MariaDBGtidList, MySQLGtidSet, Position
-from rds_router.core.scope import Hold, Scope
+from rds_router.core.scope import NOW, Hold, Scope, Sight
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
 from rds_router.core.topology import Server, Topology, evolve
@@ -51,7 +52,9 @@ policies = st.builds(
     RoutingPolicy,
     max_lag=st.sampled_from([0.0, 1.0, 5.0]),
     unknown_lag=st.sampled_from(["exclude", "allow"]),
+    reads=st.sampled_from(["session", "session", "monotonic", "any", "bounded(1)", "strong"]),
     after_write=st.sampled_from(["token", "primary", "any"]),
+    track_tables=st.booleans(),
     no_replica=st.sampled_from(["primary", "error", "stalest"]),
     heartbeat=st.booleans(),
     probe_interval=st.sampled_from([0.1, 1.0, 30.0]),
@@ -68,22 +71,36 @@ servers = st.builds(
     st.tuples(*[st.sampled_from([0.5, 1.0, 3.0])] * len(REPLICAS)),
     st.tuples(*[st.sampled_from(["", "a", "b"])] * len(REPLICAS)),
 )
-statements = st.builds(Statement, st.sampled_from(Kind))
+statements = st.builds(
+    Statement,
+    st.sampled_from(Kind),
+    tables=st.none() | st.sampled_from([frozenset({"posts"}), frozenset({"blog.users"}), frozenset[str]()]),
+)
 tokens = st.builds(Token, st.none() | moments, st.none() | positions)
+sights = st.builds(Sight, st.sampled_from(["", *REPLICAS]), st.one_of(st.just(NOW), tokens, st.builds(Token, moments)))
+contracts = st.builds(
+    Contract,
+    own_writes=st.booleans(),
+    monotonic=st.booleans(),
+    max_staleness=st.none() | st.none() | st.sampled_from([0.0, 1.0, 30.0]),
+    strong=st.sampled_from([False, False, True]),
+)
 scopes = st.builds(
     Scope,
     pinned=st.none() | st.sampled_from(REPLICAS),
     hold=st.none() | st.sampled_from(Hold),
     token=st.none() | tokens,
-    wish=st.none() | st.sampled_from(["primary", "replica"]),
-    max_staleness=st.none() | st.sampled_from([0.0, 1.0, 30.0]),
+    tables=st.none() | st.sampled_from([frozenset({"posts"}), frozenset({"posts", "users"})]),
+    seen=st.none() | sights,
+    contract=st.none() | contracts,
 )
 free_scopes = scopes.map(
     lambda scope: Scope(
         pinned=scope.pinned,
         token=scope.token,
-        wish="replica" if scope.wish == "replica" else None,
-        max_staleness=scope.max_staleness,
+        tables=scope.tables,
+        seen=scope.seen,
+        contract=None if scope.contract is not None and scope.contract.strong else scope.contract,
     )
 )
 """Scopes that leave the choice open."""
@@ -121,7 +138,7 @@ modest_scopes = st.builds(
     Scope,
     pinned=st.none() | st.none() | st.sampled_from(REPLICAS),
     token=st.none() | st.none() | tokens,
-    wish=st.none() | st.just("replica"),
-    max_staleness=st.none() | st.none() | st.sampled_from([1.0, 30.0]),
+    seen=st.none() | st.none() | sights,
+    contract=st.none() | st.none() | contracts.filter(lambda contract: not contract.strong),
 )
 """Scopes that often can be served by a replica."""

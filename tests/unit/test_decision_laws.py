@@ -8,10 +8,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rds_router.core.decision import Decision, Reason, _unobjectionable, decide, first_read
-from rds_router.core.scope import FRESH, Scope
+from rds_router.core.decision import Decision, Reason, decide, first_read
+from rds_router.core.demands import NO_DEMANDS, unobjectionable
+from rds_router.core.policy import RoutingPolicy
+from rds_router.core.scope import Scope, Sight
 from rds_router.core.statement import Kind, Statement
-from rds_router.core.topology import Objection, Topology
+from rds_router.core.token import Token
+from rds_router.core.topology import Objection, Seen, Topology
 from rds_router.errors import NoServerAvailable
 from tests.unit import core_strategies as core
 
@@ -39,7 +42,7 @@ def test_only_a_read_in_a_free_transaction_goes_to_a_replica(
     if decision is None or decision.is_replica:
         assert statement.kind is Kind.READ
         assert scope.hold is None
-        assert scope.wish != "primary"
+        assert not (scope.contract or world[0].policy.contract).strong
     if decision is not None:
         assert decision.is_replica is (decision.target != world[0].writer)
         assert str(decision).startswith(f"{decision.target} ({'replica' if decision.is_replica else 'primary'}")
@@ -58,7 +61,8 @@ def test_a_chosen_replica_keeps_every_promise(scope: Scope, world: World, draw: 
     assert chosen.observation is not None
     assert chosen.observation.report is not None
     assert now - chosen.observation.at <= policy.max_age
-    bound = scope.max_staleness
+    contract = scope.contract or policy.contract
+    bound = contract.max_staleness
     if bound is None and decision.reason is Reason.STALEST:
         bound = policy.hard_max_lag
     if bound is not None:
@@ -68,16 +72,22 @@ def test_a_chosen_replica_keeps_every_promise(scope: Scope, world: World, draw: 
         assert policy.unknown_lag == "allow"
     else:
         assert chosen.lag <= policy.max_lag
-    if policy.after_write == "token" and scope.token is not None and scope.wish != "replica":
-        tells_nothing = chosen.as_of is None and chosen.report is not None and chosen.report.position is None
-        if not tells_nothing:
-            assert chosen.satisfies(scope.token)
-        else:
-            assert scope.token.at is not None
-            assert now - scope.token.at >= policy.after_write_window
-    if policy.after_write == "primary" and scope.token is not None and scope.wish != "replica":
+    if contract.own_writes and policy.after_write == "token" and scope.token is not None:
+        assert holds(chosen, scope.token, policy, now)
+    if contract.own_writes and policy.after_write == "primary" and scope.token is not None:
         assert scope.token.at is not None
         assert now - scope.token.at >= policy.after_write_window
+    if contract.monotonic and scope.seen is not None:
+        showed_it = chosen.server.name == scope.seen.server and chosen.well_since <= (scope.seen.token.at or 0.0)
+        assert showed_it or holds(chosen, scope.seen.token, policy, now)
+
+
+def holds(replica: Seen, token: Token, policy: RoutingPolicy, now: float) -> bool:
+    """It is proven to have what the token is of; or it can prove nothing, and time has passed."""
+    if replica.satisfies(token):
+        return True
+    tells_nothing = replica.as_of is None and replica.report is not None and replica.report.position is None
+    return tells_nothing and token.at is not None and now - token.at >= policy.after_write_window
 
 
 @given(core.statements, core.scopes, core.topologies(), core.draws, core.exclusions)
@@ -123,20 +133,23 @@ def test_the_prepared_tuple_is_what_a_look_at_each_replica_gives(world: World) -
     """decide() takes a short cut for readers who ask nothing: it leads where the long way does."""
     topology, now = world
     prepared = topology.eligible_at(now)
-    looked_at = _unobjectionable(topology, FRESH, topology.policy, now, frozenset())
+    looked_at = unobjectionable(topology, NO_DEMANDS, topology.policy, now)
     if prepared or not topology.policy.zone:
         assert prepared == looked_at
 
 
-@given(core.topologies(), core.draws)
-def test_the_first_read_of_a_session_goes_where_decide_sends_it(world: World, draw: float) -> None:
+@given(core.topologies(), st.none() | core.sights, core.draws)
+def test_the_first_read_of_a_session_goes_where_decide_sends_it(world: World, seen: Sight | None, draw: float) -> None:
     """The shortest cut: a name, or no answer at all."""
     topology, now = world
-    name = first_read(topology, now=now, draw=draw)
-    decision = decided(READ, FRESH, world, draw)
+    assume(topology.policy.contract.is_plain)
+    assume(seen is None or topology.policy.contract.monotonic)
+    name = first_read(topology, seen, now=now, draw=draw)
+    decision = decided(READ, Scope(seen=seen), world, draw)
     if name is not None:
         assert decision is not None
-        assert (decision.target, decision.is_replica, decision.reason) == (name, True, Reason.READ)
+        assert (decision.target, decision.is_replica) == (name, True)
+        assert decision.reason is (Reason.READ if seen is None else Reason.SEEN)
 
 
 @given(core.modest_scopes, core.healthy_worlds(), core.exclusions)

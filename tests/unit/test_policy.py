@@ -17,6 +17,8 @@ names = st.frozensets(st.from_regex(r"[a-z_][a-z0-9_.]{0,10}", fullmatch=True), 
 drawn: dict[str, st.SearchStrategy[Any]] = {
     "max_lag": st.floats(0.0, 60.0),
     "unknown_lag": st.sampled_from(["exclude", "allow"]),
+    "reads": st.sampled_from(["any", "bounded(2.5)", "monotonic", "session", "strong"]),
+    "track_tables": st.booleans(),
     "after_write": st.sampled_from(["token", "primary", "any"]),
     "causal_wait": st.floats(0.0, 10.0),
     "after_write_window": seconds,

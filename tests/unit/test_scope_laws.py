@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rds_router.core.contract import ANY, SESSION
 from rds_router.core.decision import Reason, decide
 from rds_router.core.observation import Observation, Report, Role
 from rds_router.core.policy import RoutingPolicy
-from rds_router.core.scope import FRESH, Hold, Scope
+from rds_router.core.scope import FRESH, NOW, Hold, Scope, Sight
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
 from rds_router.core.topology import Server, Topology, evolve
@@ -57,7 +60,7 @@ def test_a_transaction_uses_at_most_one_replica_and_never_leaves_the_primary_aga
         elif isinstance(step, tuple):
             topology = evolve(topology, Observation(step[0], now, step[1]), now=now)
         else:
-            scope = scope.ended(written=Token(at=now) if has_written else None)
+            scope = scope.ended(written=Token(at=now) if has_written else None, now=now)
             assert (scope.pinned, scope.hold, scope.wrote) == (None, None, False)
             assert scope.token is not None or not has_written
             replicas.clear()
@@ -70,14 +73,14 @@ def test_a_hold_once_taken_is_kept_and_what_was_written_stays_written(scope: Sco
     assert held.hold is (scope.hold or hold)
     assert held.wrote is (scope.wrote or wrote)
     assert held.held(hold, wrote=wrote) == held
-    assert (held.pinned, held.token, held.wish) == (scope.pinned, scope.token, scope.wish)
+    assert (held.pinned, held.token, held.contract) == (scope.pinned, scope.token, scope.contract)
 
 
 @given(core.scopes, st.none() | core.tokens)
 def test_the_end_of_a_transaction_leaves_wishes_and_tokens(scope: Scope, written: Token | None) -> None:
-    ended = scope.ended(written=written)
+    ended = scope.ended(written=written, now=500.0)
     assert (ended.pinned, ended.hold, ended.wrote) == (None, None, False)
-    assert (ended.wish, ended.max_staleness) == (scope.wish, scope.max_staleness)
+    assert ended.contract == scope.contract
     if scope.token is not None:
         assert ended.token is not None
 
@@ -104,12 +107,17 @@ def test_no_token_merges_with_none() -> None:
 
 
 def test_a_bound_of_one_statement_that_nobody_meets_binds_no_other() -> None:
-    """It goes to the primary; the transaction's next read, which asks for less, may go to a replica."""
+    """It goes to the primary; so does the transaction's next read under "session", since it may not see less; one that
+    is promised nothing may go to a replica."""
     topology = Topology.of([Server("db", is_primary=True), Server("r1")], RoutingPolicy())
     topology = evolve(topology, Observation("r1", 1.0, Report(Role.REPLICA, lag=2.0)), now=1.0)
     of_session = Scope()
-    of_statement = Scope(max_staleness=1.0)
+    of_statement = Scope(contract=SESSION.within(1.0))
     decision = decide(Statement(Kind.READ), of_statement, topology, topology.policy, now=1.0, draw=0.0)
     assert decision.reason is Reason.NONE_FRESH_ENOUGH
-    assert of_session.after(decision) == of_session
+    after = of_session.after(decision)
+    assert after == replace(of_session, seen=Sight("", NOW))
+    for contract, reason in ((None, Reason.NONE_FRESH_ENOUGH), (ANY, Reason.READ)):
+        scope = replace(after, contract=contract)
+        assert decide(Statement(Kind.READ), scope, topology, topology.policy, now=1.0, draw=0.0).reason is reason
     assert of_statement.after(decision).hold is Hold.READ, "a bound of the whole block does"

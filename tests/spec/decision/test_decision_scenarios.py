@@ -46,10 +46,8 @@ def test_decision(scenario: dict[str, Any]) -> None:
     assert (decision.reason, decision.target) == (Reason[expected["reason"]], expected["line"].partition(" ")[0])
     assert {name: why.name for name, why in decision.objections} == expected.get("objections", {})
     after = scope.after(decision)
-    if decision.is_replica:
-        assert after == values.scope({**scenario.get("scope", {}), "pinned": decision.target})
-    else:
-        assert after == values.scope({**scenario.get("scope", {}), **expected.get("scope_gains", {})})
+    pinned = {"pinned": decision.target} if decision.is_replica else {}
+    assert after == values.scope({**scenario.get("scope", {}), **pinned, **expected.get("scope_gains", {})})
 
 
 def believed(scenario: dict[str, Any], policy: Any) -> Topology:

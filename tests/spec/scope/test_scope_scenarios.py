@@ -1,7 +1,8 @@
 """Runs the scenario files beside it: what a transaction's doings leave behind, step by step.
 
 ``steps``: ``{"hold": NAME, "wrote": bool}`` holds the transaction on the primary, ``{"end": null}`` ends it without a
-write that lasts, ``{"end": TOKEN}`` ends it with one. ``becomes`` is the scope after the last step.
+write that lasts, ``{"end": TOKEN}`` ends it with one, at 200 s (``tables`` it wrote to; ``"saw": false``: it read
+nothing on the primary). ``becomes`` is the scope after the last step.
 """
 
 from __future__ import annotations
@@ -29,4 +30,6 @@ def test_scope(scenario: dict[str, Any]) -> None:
 def _after(scope: Scope, step: dict[str, Any]) -> Scope:
     if "hold" in step:
         return scope.held(Hold[step["hold"]], wrote=step["wrote"])
-    return scope.ended(written=None if step["end"] is None else values.token(step["end"]))
+    tables = frozenset(step["tables"]) if "tables" in step else None
+    written = None if step["end"] is None else values.token(step["end"])
+    return scope.ended(written=written, now=200.0, tables=tables, saw=step.get("saw", True))
