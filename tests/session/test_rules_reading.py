@@ -152,6 +152,7 @@ def test_r5_a_token_that_says_nothing_here(make_stage: MakeStage, brought: str) 
         session = stage.session()
         for seconds in (0.0, 4.9, 0.2):
             clock.advance(seconds)
+            stage.catch_up()  # with what was seen on the primary
             session.scalar(A_READ)
             session.rollback()
     assert seen.parts == ["primary", "primary", "replica"]
