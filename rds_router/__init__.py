@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from rds_router.core.statement import Kind, Statement
     from rds_router.core.token import Token
     from rds_router.credentials import IamAuth, Place, SecretsManager, Tls
-    from rds_router.errors import ConfigurationError, NoServerAvailable, PolicyError, RouterClosed, RouterError
+    from rds_router.errors import (
+        ConfigurationError,
+        NoServerAvailable,
+        PolicyError,
+        RouterClosed,
+        RouterError,
+        StaleRead,
+    )
     from rds_router.router import Router
     from rds_router.servers import Replica
     from rds_router.session import RoutingSession, scoped_session
@@ -38,6 +45,7 @@ __all__ = [
     "RoutingPolicy",
     "RoutingSession",
     "SecretsManager",
+    "StaleRead",
     "Statement",
     "Tls",
     "Token",
@@ -54,7 +62,7 @@ _HOME = {
     "core.statement": "Kind Statement",
     "core.token": "Token",
     "credentials": "IamAuth Place SecretsManager Tls",
-    "errors": "ConfigurationError NoServerAvailable PolicyError RouterClosed RouterError",
+    "errors": "ConfigurationError NoServerAvailable PolicyError RouterClosed RouterError StaleRead",
     "router": "Router",
     "servers": "Replica",
     "session": "RoutingSession scoped_session",

@@ -5,6 +5,7 @@
     RouterError
     ├── ConfigurationError      (also a ValueError) a setting that cannot work: its value, what is accepted
     │   └── PolicyError         a field of RoutingPolicy
+    ├── StaleRead               a change rests on values read on a replica that are no longer true
     ├── NoServerAvailable       nobody may answer this statement now; carries the objections to each server
     └── RouterClosed            the router was used after close()
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["ConfigurationError", "NoServerAvailable", "PolicyError", "RouterClosed", "RouterError"]
+__all__ = ["ConfigurationError", "NoServerAvailable", "PolicyError", "RouterClosed", "RouterError", "StaleRead"]
 
 
 class RouterError(Exception):
@@ -40,6 +41,18 @@ class NoServerAvailable(RouterError):
     def __init__(self, message: str, objections: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.objections = tuple(objections)
+
+
+class StaleRead(RouterError):
+    """A change rests on values that were read on a replica and are others on the primary (``stale_writes``).
+
+    Nothing of the flush was sent. Roll back, read on the primary, and change it again.
+    """
+
+    def __init__(self, message: str, objects: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.objects = tuple(objects)
+        """The objects, as ``Post(7)``."""
 
 
 class RouterClosed(RouterError):

@@ -76,6 +76,17 @@ class Undrained(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MissConfirmed(Event):
+    """A lookup found nothing on a replica, and the primary was asked: it had the row, or had none either."""
+
+    level = logging.DEBUG
+
+    server: str
+    what: str
+    was_found: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PrimaryMoved(Event):
     """Another server is the primary now."""
 

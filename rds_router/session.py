@@ -10,7 +10,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -26,9 +27,11 @@ from rds_router.core.decision import Reason, pinned_to
 from rds_router.core.scope import FRESH, Hold, Scope
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
+from rds_router.events import MissConfirmed
 from rds_router.rerun import RerunningSession
 from rds_router.router import Router
-from rds_router.wishes import NO_WISH, Wish, is_reload, reloading, wish_in, wish_of_call, wished
+from rds_router.stale_writes import OPTION, with_origin
+from rds_router.wishes import NO_WISH, Wish, asked, is_reload, reloading, wish_in, wish_of_call, wished
 
 _T = TypeVar("_T")
 _LASTING: Final = (Reason.READ, Reason.SEEN)
@@ -119,6 +122,54 @@ class RoutingSession(RerunningSession):
             self._touched = None
         return super().connection(*arguments, **options)
 
+    def _get_impl(self, entity: Any, *arguments: Any, **options: Any) -> Any:
+        """Behind get(), get_one() and Query.get(): a miss on a replica is asked of the primary."""
+        look = functools.partial(super()._get_impl, entity, *arguments, **options)
+        self._answering = None
+        found = look()
+        if found is None and (server := self._doubted_miss(options.get("execution_options"))):
+            found = look()
+            self._confirmed(server, _name_of(entity), found is not None)
+        return found
+
+    def confirmed_or(self, missing: type[Exception], ask: Callable[[], _T], what: str) -> _T:
+        """``ask()``, which raises ``missing`` for a miss; once more, on the primary, if a replica is to blame."""
+        self._answering = None
+        try:
+            return ask()
+        except missing:
+            server = self._doubted_miss()
+            if server is None:
+                raise
+        try:
+            found = ask()
+        except missing:
+            self._confirmed(server, what, was_found=False)
+            raise
+        self._confirmed(server, what, was_found=True)
+        return found
+
+    def _doubted_miss(self, options: Mapping[str, Any] | None = None) -> str | None:
+        """After a look that found nothing: the replica to blame, if the primary is to be asked. It will be from now on.
+
+        Not if the reader himself said that old answers will do.
+        """
+        router, server = self._router, self._answering
+        if router is None or server is None or not router.policy.confirm_misses:
+            return None
+        contract, wish = self._scope.contract, wish_in(options or {})
+        if wish:
+            contract = asked(contract or router.policy.contract, wish)
+        if contract is not None and not (contract.own_writes or contract.monotonic):
+            return None
+        # What belongs to the row that the replica lacks, it lacks too.
+        self._hold(Hold.READ, wrote=False)
+        return server
+
+    def _confirmed(self, server: str, what: str, was_found: bool) -> None:
+        if self._router is not None:
+            self._router.events.emit(MissConfirmed(server, what, was_found))
+
     def begin(self, nested: bool = False) -> SessionTransaction:
         """As Session.begin(). With a savepoint the transaction is on the primary: in AUTOCOMMIT a replica has none."""
         if nested and self._routes:
@@ -173,6 +224,8 @@ class RoutingSession(RerunningSession):
         self._statement = statement
         given = options.get("execution_options")
         self._call_wish = wish_of_call(given) if given else NO_WISH
+        if router.policy.stale_writes != "allow":
+            options["execution_options"] = with_origin(given)
         self._answering = None
         is_change = getattr(statement, "is_dml", False)
         self._changing += is_change
@@ -180,7 +233,10 @@ class RoutingSession(RerunningSession):
         try:
             while True:
                 try:
-                    return run(statement, params, **options)
+                    result = run(statement, params, **options)
+                    if router.policy.stale_writes != "allow":
+                        options["execution_options"][OPTION].settle(self._answering)
+                    return result
                 except DBAPIError as error:
                     failed = failed or set()
                     if not self._may_run_again(statement, error, failed):
@@ -261,6 +317,10 @@ class RoutingSession(RerunningSession):
         elif router.policy.track_tables:
             self._touch(tables_of(what))
         return self._at_home(router)
+
+
+def _name_of(entity: Any) -> str:
+    return str(getattr(getattr(entity, "class_", entity), "__name__", "an object"))
 
 
 class scoped_session(_scoped_session[RoutingSession]):

@@ -18,7 +18,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Session, SessionTransaction
 
-from rds_router import drivers
+from rds_router import drivers, stale_writes
 from rds_router.core.demands import bare
 from rds_router.core.scope import FRESH, Hold, Scope, Tables
 from rds_router.core.statement import Kind
@@ -52,6 +52,8 @@ class ScopedSession(Session):
         self._is_in_doubt = False
         self._saw = False
         self._touched: Tables = NOTHING
+        if router is not None and router.policy.stale_writes != "allow":
+            stale_writes.listen()
         # The replica that the statement under way was sent to.
         self._answering: str | None = None
 
@@ -88,6 +90,13 @@ class ScopedSession(Session):
         if self._home is None:
             self._home = router.primary_engine()
         return self._home
+
+    def _primary_connection(self, mapper: Any) -> Connection:
+        """The connection of this transaction to the primary, which stays there from now on."""
+        router = self._router
+        assert router is not None
+        self._hold(Hold.LOCKED, wrote=False)
+        return super().connection({"bind": self._at_home(router)})
 
     def _notice(self, router: Router, clause: Any) -> None:
         """A statement runs on the primary: what it may have shown, committed by itself, and touched."""
@@ -150,6 +159,14 @@ def _after_begin(session: ScopedSession, transaction: SessionTransaction, connec
         session._home_connection = connection.connection.dbapi_connection
         # Weakly: the connection outlives the transaction in its pool, and must not keep the session.
         drivers.forget_position(session._home_connection, _wanting(weakref.ref(session)))
+
+
+@event.listens_for(ScopedSession, "before_flush")
+def _before_flush(session: ScopedSession, context: object, instances: Any) -> None:
+    router = session._router
+    if router is not None and router.policy.stale_writes != "allow" and router.has_replicas:
+        refuse = router.policy.stale_writes == "refuse"
+        stale_writes.examine(session, instances, primary=session._primary_connection, refuse=refuse)
 
 
 @event.listens_for(ScopedSession, "before_commit")

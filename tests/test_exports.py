@@ -30,6 +30,7 @@ PUBLIC = [
     "RoutingPolicy",
     "RoutingSession",
     "SecretsManager",
+    "StaleRead",
     "Statement",
     "Tls",
     "Token",

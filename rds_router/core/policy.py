@@ -13,6 +13,7 @@ from rds_router.core.contract import ACCEPTED, ANY, Contract, contract_of
 from rds_router.errors import PolicyError
 
 AfterWrite: TypeAlias = Literal["token", "primary", "any"]
+StaleWrites: TypeAlias = Literal["allow", "check", "refuse"]
 NoReplica: TypeAlias = Literal["primary", "error", "stalest"]
 ReplicaTransactions: TypeAlias = Literal["autocommit", "snapshot"]
 Balance: TypeAlias = Literal["least_loaded", "round_robin", "random"]
@@ -40,6 +41,12 @@ class RoutingPolicy:
     track_tables: bool = False
     """Only reads of tables that the client has written need have his writes; text whose tables are not known waits.
     Triggers, foreign-key cascades, views and functions of your own are not seen through."""
+    confirm_misses: bool = True
+    """A primary-key lookup (``get()``, ``get_or_404()`` and its kin) that finds nothing on a replica is asked of the
+    primary before that is believed."""
+    stale_writes: StaleWrites = "allow"
+    """What to do when an object that was read on a replica is changed: nothing; compare what was read with the
+    primary's rows, locked, at each flush ("check"); refuse it ("refuse"). The last two raise StaleRead."""
     causal_wait: float = 0.05
     """How long a read waits, at most and once a write, for a replica to be seen to have its client's write before
     it goes to the primary; 0: it does not wait. With "token" only."""
@@ -224,6 +231,8 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "reads": _contract,
     "after_write": _one_of(AfterWrite),
     "track_tables": _boolean,
+    "confirm_misses": _boolean,
+    "stale_writes": _one_of(StaleWrites),
     "causal_wait": _seconds(minimum=0.0, maximum=10.0),
     "after_write_window": _seconds(minimum=0.0),
     "no_replica": _one_of(NoReplica),

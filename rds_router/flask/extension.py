@@ -15,12 +15,14 @@ from flask_sqlalchemy import record_queries
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import sessionmaker
+from sqlalchemy.sql import Select
 
 from rds_router.core.contract import STRONG, Contract, contract_of
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.token import Token
 from rds_router.errors import ConfigurationError
 from rds_router.flask import travel
+from rds_router.flask.misses import RoutingQuery, confirmed
 from rds_router.flask.session import FlaskRoutingSession
 from rds_router.router import Router
 from rds_router.servers import Replica, ReplicaLike, checked_url, shown
@@ -57,7 +59,11 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
 
     def __init__(self, app: Flask | None = None, **options: Any) -> None:
         self._app_routers: WeakKeyDictionary[Flask, Router] = WeakKeyDictionary()
-        super().__init__(app, **options)
+        given = options.get("query_class", RoutingQuery)
+        if not issubclass(given, RoutingQuery):
+            # As with the session: a query class of the user's own keeps its methods.
+            given = type(given.__name__, (RoutingQuery, given), {})
+        super().__init__(app, **{**options, "query_class": given})
 
     def init_app(self, app: Flask) -> None:
         """See Flask-SQLAlchemy; the router does not connect before its first use."""
@@ -90,6 +96,16 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
     def has_bind_keys(self) -> bool:
         """True if there are binds besides the default one."""
         return len(self._app_engines[current_app._get_current_object()]) > 1  # type: ignore[attr-defined]
+
+    def first_or_404(self, statement: Select[Any], *, description: str | None = None) -> Any:
+        """As Flask-SQLAlchemy's; a miss on a replica is asked of the primary (``confirm_misses``)."""
+        ask = functools.partial(super().first_or_404, statement, description=description)
+        return confirmed(self.session(), ask, "first_or_404()")
+
+    def one_or_404(self, statement: Select[Any], *, description: str | None = None) -> Any:
+        """As Flask-SQLAlchemy's; a miss on a replica is asked of the primary (``confirm_misses``)."""
+        ask = functools.partial(super().one_or_404, statement, description=description)
+        return confirmed(self.session(), ask, "one_or_404()")
 
     def request_token(self) -> Token | None:
         """What the client of this request has written before, and must not be read behind."""

@@ -29,6 +29,7 @@ from rds_router import (
     RoutingPolicy,
     RoutingSession,
     SecretsManager,
+    StaleRead,
     Statement,
     Tls,
     Token,
@@ -158,7 +159,8 @@ assert_type(bounded_view(1), str)
 
 # --- errors
 
-errors: list[type[RouterError]] = [ConfigurationError, NoServerAvailable, PolicyError, RouterClosed]
+errors: list[type[RouterError]] = [ConfigurationError, NoServerAvailable, PolicyError, RouterClosed, StaleRead]
+assert_type(StaleRead("stale").objects, tuple[str, ...])
 not_a_value: type[ValueError] = ConfigurationError
 assert_type(NoServerAvailable("none").objections, tuple[str, ...])
 assert_type(__version__, str)
