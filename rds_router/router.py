@@ -25,12 +25,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql.base import Executable
 
 from rds_router import causality
+from rds_router.catching_up import CatchingUp
 from rds_router.classify.cache import Classifier
 from rds_router.core import choice, health
 from rds_router.core.decision import Decision, Reason, decide, first_read
 from rds_router.core.observation import Observation
 from rds_router.core.policy import RoutingPolicy
-from rds_router.core.scope import FRESH, NOW, Scope, Sight
+from rds_router.core.scope import FRESH, Scope, Sight
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
 from rds_router.core.topology import Drain, Seen, Topology, evolve
@@ -40,12 +41,10 @@ from rds_router.dialects.base import Dialect, Verdict
 from rds_router.engines import Engines, OnEngine
 from rds_router.errors import NoServerAvailable, RouterClosed
 from rds_router.events import (
-    CaughtUp,
     CredentialsRenewed,
     Emitter,
     Healed,
     ReadRetried,
-    StillBehind,
     TokenByTime,
     TokenIgnored,
     changes,
@@ -119,7 +118,7 @@ class Router:
         self._lock = threading.Lock()
         self._is_awake = not self.has_replicas
         self._is_closed = False
-        self._in_vain: dict[Token | None, float] = {}
+        self._catching_up = CatchingUp(self.policy, clock, self.events)
         self._engines = Engines(
             {each.server.name: each for each in found},
             policy=self.policy,
@@ -189,7 +188,7 @@ class Router:
         try:
             decision = self._decide(*given)
             if decision.reason is Reason.NONE_FRESH_ENOUGH:
-                decision = self._caught_up(decision) or decision
+                decision = self._catching_up.wait(decision, self._monitor, self._decide) or decision
             elif decision.reason is Reason.NO_REPLICA_ELIGIBLE:
                 decision = self._last_resort.admitted(decision, lambda: self._decide(*given, is_primary_full=True))
         except NoServerAvailable as error:
@@ -203,9 +202,8 @@ class Router:
 
     def first_read(self, seen: Sight | None = None) -> str | None:
         """The replica for a plain read of a session that has done no more than to read, or None: ask :meth:`route`."""
-        if not self._is_awake or not self._is_plain or _captured.get() is not None:
-            return None
-        if seen is not None and not self._contract.monotonic:
+        is_plain = self._is_plain and (seen is None or self._contract.monotonic)
+        if not self._is_awake or not is_plain or _captured.get() is not None:
             return None
         return first_read(self._topology, seen, now=self.clock(), draw=self._draw(), load=self._load)
 
@@ -381,40 +379,6 @@ class Router:
         now, weights = self.clock(), self._topology.eligible or self._topology.servers
         return choice.turn(next(self._turns), [seen.weight_at(now, self.policy) for seen in weights])
 
-    def _caught_up(self, decision: Decision) -> Decision | None:
-        """Probe the replicas that may have what the client wrote or saw by now, for ``causal_wait`` at most.
-
-        What is known of them is up to a probe's interval old, and a write takes a millisecond to arrive. Readers
-        that wait at the same time share the probes. A token that was waited for in vain is not waited for again
-        until the next regular probe.
-        """
-        token, now = decision.demanded, self.clock()
-        behind = decision.behind_token
-        if token is None or token.at == NOW.at or not behind or not self._monitor.is_running:
-            return None
-        # Who lacks one moment lacks the later ones too.
-        wanted = token if token.at is None else None
-        if now < self._in_vain.get(wanted, now):
-            return None
-        if token.unplaced is not None and now - token.unplaced < self.policy.after_write_window:
-            return None
-        end = now + self.policy.causal_wait
-        # A moment can only be compared once the primary's position after it is known.
-        asked = behind if token.at is None else (self._topology.writer, *behind)
-        while (remaining := end - self.clock()) > 0:
-            has_news = self._monitor.hurry(asked, remaining, enough=1 if token.at is None else 2)
-            later = self._decide(decision.statement, decision.scope, decision.exclude)
-            if later.reason is not Reason.NONE_FRESH_ENOUGH:
-                self.events.emit(CaughtUp(later.target, self.clock() - now))
-                return later
-            if not has_news:
-                break
-        if len(self._in_vain) >= _MAX_IN_VAIN:
-            self._in_vain.clear()
-        self._in_vain[wanted] = self.clock() + self.policy.probe_interval
-        self.events.emit(StillBehind(behind, self.clock() - now))
-        return None
-
     def _reader_engine(self) -> Engine:
         # Always the guarded kind, also when the last resort is the primary: whoever asks for a reader must not write.
         token = self.awaited()
@@ -490,8 +454,6 @@ def _is_back(old: Topology, seen: Seen) -> bool:
     return before is not None and before.report is None
 
 
-_MAX_IN_VAIN: Final = 1024
-"""How many tokens that were waited for in vain are remembered; more are forgotten all at once."""
 _MAX_HEALED_SHAPES: Final = 1024
 _captured: ContextVar[list[Routed] | None] = ContextVar("rds_router captured", default=None)
 _awaited: ContextVar[tuple[tuple[Router, Token], ...]] = ContextVar("rds_router awaited", default=())
