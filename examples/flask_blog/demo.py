@@ -143,7 +143,8 @@ The blog is at  http://{HOST}:{port}/
   2. Sign in as anybody and write a comment. The form went to the primary, and you see your comment at once.
   3. Open "Servers" and pause the replication of both replicas. Comment again: you still see what you wrote,
      now from the primary, and the foot of the page says why. Resume, and the replicas are back.
-  4. Delay a replica and write something: its lag grows, and from 5 s on it gets no reads.
+  4. Delay all replicas by 3 s and write a post: you see it at once, a private window 3 s later. Delay one by 20 s:
+     its lag grows, and from 5 s on it gets no reads.
   5. {trouble} a replica: {soon} seconds later all reads go to the other one.
 
 Ctrl-C ends it.""",

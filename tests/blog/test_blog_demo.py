@@ -15,7 +15,7 @@ from urllib.request import urlopen
 import pytest
 
 from rds_router.lab import Cluster
-from tests.blog.conftest import EXAMPLE, Browser
+from tests.blog.conftest import EXAMPLE, Browser, running_on
 
 
 @pytest.fixture
@@ -70,6 +70,47 @@ def test_a_killed_or_frozen_replica_gets_no_reads_and_comes_back(lab_cluster: Ca
             assert re.search(rf"40 reads: \d+ by {victim}, \d+ by {other}", page)
 
 
+def test_the_author_sees_his_post_at_once_and_others_later(
+    mariadb_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The switch holds every replica back; the foot of the author's page says why he does not read there.
+
+    Held back for longer than this test can take, and with a bound on lag that keeps the replicas in use.
+    """
+    from blog import servers
+    from blog.models import db
+
+    assert servers.DELAY_OF_ALL == 3
+    monkeypatch.setattr(servers, "DELAY_OF_ALL", 600)
+    config = {"DEMO_CLUSTER": mariadb_cluster, "RDS_ROUTER_MAX_LAG": 3000.0}
+    with running_on(mariadb_cluster, **config) as app:
+        author, other = Browser(app), Browser(app)
+        author.sign_in()
+        assert "Delay all replicas by 600 s" in author.get("/servers")
+        page = author.post("/servers/delay")
+        try:
+            assert "Every replica does what the primary did" in page
+            assert "End the delay of 600 s" in page
+            page = author.post("/posts/new", title="Seen at once", text="By its author.")
+            link = re.search(r'href="(/posts/\d+)/edit"', page)
+            assert "<h1>Seen at once</h1>" in page
+            assert "Seen at once" in author.get("/")
+            assert author.count == 13
+            assert "behind the token" in author.footer
+            assert f"answered by {mariadb_cluster.primary.name}" in author.footer
+            assert other.count == 12, "others read on the replicas"
+            assert any(f"answered by {each.name}" in other.footer for each in mariadb_cluster.replicas)
+            assert link is not None
+            assert "<h1>Seen at once</h1>" in other.get(link[1]), "a fresh link is found all the same"
+        finally:
+            page = author.post("/servers/delay")
+        assert "No replica is held back any more." in page
+        mariadb_cluster.wait_caught_up(timeout=60)
+        with app.app_context():
+            assert db.router.refresh()
+        assert Browser(app).count == 13
+
+
 def test_what_an_engine_cannot_do_is_said(demo: tuple[Browser, Cluster]) -> None:
     browser, cluster = demo
     page = browser.post(f"/servers/{cluster.replicas[0].name}/freeze")
@@ -86,6 +127,7 @@ def test_buttons_that_do_not_exist(demo: tuple[Browser, Cluster]) -> None:
 def test_without_a_demo_nothing_can_be_done_to_servers(visitor: Browser) -> None:
     visitor.post("/servers/sqlite-2/kill", status=404)
     visitor.post("/servers/reads", status=404)
+    visitor.post("/servers/delay", status=404)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])

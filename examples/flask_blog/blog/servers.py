@@ -25,6 +25,8 @@ READS = 40
 """How many reads the button sends."""
 DELAY = 20
 """Seconds by which the button holds a replica back."""
+DELAY_OF_ALL = 3
+"""Seconds by which the switch holds back every replica: few enough that they go on answering reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,36 @@ def read_many() -> Response:
         answered.update(record.decision.target for record in records)
     flash(f"{READS} reads: " + ", ".join(f"{count} by {name}" for name, count in sorted(answered.items())))
     return redirect(url_for("servers.index"))
+
+
+@blueprint.post("/servers/delay")
+def delay_all() -> Response:
+    """The switch: every replica does what the primary did some seconds ago, or all do it at once again."""
+    cluster = _demo()
+    if cluster is None:
+        abort(404)
+    seconds = 0 if _all_are_delayed(cluster) else DELAY_OF_ALL
+    from rds_router.lab import LabError
+
+    with _one_at_a_time:
+        try:
+            for server in cluster.replicas:
+                cluster.set_delay(server, seconds)
+        except LabError as error:
+            flash(f"That did not work: {error}")
+        else:
+            flash(_SWITCHED_ON if seconds else "No replica is held back any more.")
+    return redirect(url_for("servers.index"))
+
+
+_SWITCHED_ON = (
+    f"Every replica does what the primary did {DELAY_OF_ALL} s ago. Write a post: you see it at once, others (open a "
+    f"private window) {DELAY_OF_ALL} s later. The foot of each page says why."
+)
+
+
+def _all_are_delayed(cluster: Cluster) -> bool:
+    return all(server.delay for server in cluster.replicas)
 
 
 @blueprint.post("/servers/<name>/<action>")
@@ -150,14 +182,17 @@ def _demo() -> Cluster | None:
 def _view() -> dict[str, Any]:
     router = db.router
     router.start()
+    cluster = _demo()
     topology, now, counts = router.topology, router.clock(), traffic().counts()
     return {
         "rows": [_row(seen, seen.server.name == topology.writer, now, counts) for seen in topology.servers],
         "topology": topology,
         "max_lag": router.policy.max_lag,
         "events": sorted(router.events.counts.items()),
-        "demo": _demo(),
+        "demo": cluster,
         "reads": READS,
+        "delay": DELAY_OF_ALL,
+        "is_delayed": cluster is not None and _all_are_delayed(cluster),
     }
 
 
