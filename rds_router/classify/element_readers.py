@@ -11,6 +11,7 @@ from typing import Any, Final
 from sqlalchemy.sql.elements import ClauseElement, quoted_name
 from sqlalchemy.sql.operators import custom_op
 
+from rds_router.classify.text import DIALECTS
 from rds_router.classify.walk import Walk
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*\Z")
@@ -74,14 +75,14 @@ def read_statement_hints(walk: Walk, hints: Any) -> None:
     """``with_statement_hint()``."""
     for dialect_name, words in hints:
         if walk.speaks(dialect_name):
-            walk.fragment(words, "with_statement_hint()")
+            _read_hint(walk, words, "with_statement_hint()")
 
 
 def read_table_hints(walk: Walk, hints: Any) -> None:
     """``with_hint()``: a mapping of (table, dialect) to text."""
     for (_, dialect_name), words in hints.items():
         if walk.speaks(dialect_name):
-            walk.fragment(words, "with_hint()")
+            _read_hint(walk, words, "with_hint()")
 
 
 def read_table_value_type(walk: Walk, value: Any) -> None:
@@ -140,6 +141,14 @@ def orm() -> Any:
 
 
 # ---------------------------------------------------------------------------------------------------------
+
+
+def _read_hint(walk: Walk, words: str, where: str) -> None:
+    if walk.dialect in DIALECTS:
+        walk.fragment(words, where)
+    else:
+        # Each engine has words of its own: WITH (UPDLOCK) locks on SQL Server.
+        walk.note_unknown(f"{where}: a hint for an engine whose hints are not known")
 
 
 def _is_harmless_operator(words: str, dialect: str) -> bool:

@@ -9,6 +9,7 @@ from sqlalchemy.sql.compiler import BIND_PARAMS_ESC
 from sqlalchemy.sql.elements import TextClause, quoted_name
 
 from rds_router.classify.element_readers import check_name, read_columns, variants_of
+from rds_router.classify.text import DIALECTS
 from rds_router.classify.walk import Walk
 from rds_router.core.statement import Kind
 
@@ -97,6 +98,8 @@ def table(walk: Walk, element: Any) -> None:
     schema = getattr(element, "schema", None)
     for name in (element.name, schema):
         check_name(walk, name)
+    if walk.dialect not in DIALECTS and element.name.startswith("#"):
+        walk.note(Kind.SESSION, "a temporary table of SQL Server")
     walk.relation(element.name, schema)
 
 

@@ -9,6 +9,7 @@ must be reads.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 
 from rds_router.classify.lexer import Lexis, Unreadable, ends_in_line_comment, readings
@@ -29,6 +30,12 @@ DIALECTS: dict[str, Callable[[], Rules]] = {
 }
 """The engines whose SQL is known by name. Any other name is judged by all of them at once."""
 
+UNSURE = {
+    "oracle": "on Oracle a name without parentheses may be a function",
+    "mssql": "T-SQL needs nothing between two statements",
+}
+"""Engines whose text with a name in it may do anything, as long as nobody reads it by their own grammar; and why."""
+
 LONGEST = 2_000_000
 """Characters. Longer text is not looked at: it is UNKNOWN. A quarter of it for an engine not known by name."""
 
@@ -45,7 +52,7 @@ def judge_text(sql: str, *, dialect: str, pure_functions: frozenset[str] = froze
     Args:
         sql: any string; driver placeholders may be in it.
         dialect: ``mysql``, ``mariadb``, ``postgresql`` or ``sqlite``; text of any other engine is a read only if
-            all four call it one.
+            all four call it one, and that of an engine in :data:`UNSURE` never.
         pure_functions: the user's own functions that only compute, lower case, schema-qualified if so called.
 
     Returns:
@@ -94,6 +101,10 @@ def _strictest(sql: object, dialect: str, pure_functions: frozenset[str], judge:
     """Judge all readings under all rules that apply: the first verdict that is not READ, or READ."""
     if not isinstance(sql, str):
         return Statement(Kind.UNKNOWN, "not text")
+    if dialect in UNSURE:
+        found = _strictest(sql, "generic", pure_functions, judge)
+        is_sure = found.kind is not Kind.READ or not _NAME.search(sql)
+        return found if is_sure else Statement(Kind.UNKNOWN, UNSURE[dialect])
     longest = LONGEST if dialect in DIALECTS else LONGEST // 4
     if len(sql) > longest:
         return Statement(Kind.UNKNOWN, f"longer than {longest} characters")
@@ -154,6 +165,7 @@ def _judge_fragment_tokens(tokens: list[str], rules: Rules, pure_functions: froz
     return verdict
 
 
+_NAME = re.compile(r'[^\W\d]|"')
 _NOT_IN_FRAGMENTS = listed("insert update delete merge share truncate lock into call \\") - {"insert"}
 _NOT_AT_AN_END = listed("for next previous value no key lock in share with @ : . into as") - {"as", "in"}
 _NAMES_TABLES = listed("from join table select straight_join")

@@ -200,6 +200,8 @@ class Walk:
         """True if text meant for this SQLAlchemy dialect is rendered by ours."""
         if dialect_name in (None, "*", "default", self.dialect):
             return True
+        if self.dialect == "generic":  # nobody said which one it is
+            return dialect_name not in DIALECTS
         # A mysql:// URL may lead to MariaDB, and the other way round.
         return dialect_name in ("mysql", "mariadb") and self.dialect in ("mysql", "mariadb")
 

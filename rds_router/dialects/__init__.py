@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rds_router.dialects.base import Answers, Denied, Dialect, Query, Row, Verdict
 from rds_router.dialects.generic import GENERIC
 from rds_router.dialects.mariadb import MARIADB
@@ -39,10 +41,11 @@ def dialect_for(name: str, server_version: str | None = None) -> Dialect:
 
     A ``mysql`` URL may lead to a MariaDB server. Ask again after the first connect, with what ``SELECT VERSION()``
     said: a version that names MariaDB makes it ``mariadb``. A ``mariadb`` URL is taken at its word: SQLAlchemy
-    itself refuses any other server there. A name not known here gets the generic dialect.
+    itself refuses any other server there. A name not known here gets the generic dialect, under that name: what
+    SQLAlchemy renders for this engine alone, as ``with_hint(..., "mssql")``, must not be overlooked.
     """
     backend = name.partition(":")[0].partition("+")[0].lower()
-    dialect = _BY_BACKEND.get(backend, GENERIC)
+    dialect = _BY_BACKEND.get(backend) or (replace(GENERIC, name=backend) if backend else GENERIC)
     if dialect is MYSQL and "mariadb" in (server_version or "").lower():
         return MARIADB
     return dialect

@@ -89,7 +89,7 @@ def _examine(name: str, engine: Engine, *, is_primary: bool) -> ServerFacts:
                 name=name,
                 is_primary=is_primary,
                 host=host,
-                family=dialect.name if dialect.name != "generic" else backend,
+                family=dialect.name,
                 report=report,
                 version=told.version,
                 account=told.account,

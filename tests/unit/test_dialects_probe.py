@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -44,14 +45,18 @@ from rds_router.dialects.reading import furthest, is_on, position_of, rows_of, s
         ("PostgreSQL", None, POSTGRESQL),
         ("sqlite:///blog.db", None, SQLITE),
         ("sqlite+aiosqlite://", None, SQLITE),
-        ("mssql+pyodbc://dsn", None, GENERIC),
-        ("oracle", "23.4", GENERIC),
         ("", None, GENERIC),
     ],
 )
 def test_dialect_for(name: str, version: str | None, dialect: Dialect) -> None:
     """A URL or a backend name; a mysql URL that leads to MariaDB is known by the version."""
     assert dialect_for(name, version) is dialect
+
+
+@pytest.mark.parametrize(("name", "backend"), [("mssql+pyodbc://dsn", "mssql"), ("oracle", "oracle")])
+def test_another_engine_is_generic_under_its_own_name(name: str, backend: str) -> None:
+    """What SQLAlchemy renders for one engine alone is judged by that name."""
+    assert dialect_for(name, "23.4") == replace(GENERIC, name=backend)
 
 
 class Refused(Exception):
