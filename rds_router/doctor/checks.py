@@ -1,7 +1,7 @@
 """From facts to findings: pure functions, one for each topic.
 
 1. who answers  2. roles  3. TLS  4. versions  5. grants  6. lag  7. replicas refuse writes  8. positions
-9. settings that differ  10. schema (``schema.py``)  11. connections (``connections.py``)  12. proxies
+9. settings that differ  10. schema (``schema.py``)  11. connections (``connections.py``)  12. endpoints  13. proxies
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from rds_router.core.endpoint import EndpointKind, endpoint_of
 from rds_router.core.observation import Role
 from rds_router.dialects.heartbeat import TABLE
 from rds_router.dialects.probe import told_grant
@@ -223,12 +224,26 @@ def settings(facts: Facts) -> Iterator[Finding]:
         yield Finding(OK, "settings", "", f"the same on all servers: {same}")
 
 
+def endpoints(facts: Facts) -> Iterator[Finding]:
+    for each in facts.servers:
+        kind = endpoint_of(each.host).kind
+        if kind in (EndpointKind.READER, EndpointKind.CUSTOM):
+            says = "leads to another instance at each connect: what is learnt of one connection is not true of the next"
+            yield Finding(WARNING, "endpoint", each.name, says, "name the instances, each by its own endpoint")
+        elif kind is EndpointKind.CLUSTER and facts.replicas:
+            says = "follows the writer by DNS, for which it needs seconds after a failover"
+            do = "name the instances, each by its own endpoint: the router asks them which one is the writer"
+            yield Finding(NOTE, "endpoint", each.name, says, do)
+
+
 def proxies(facts: Facts) -> Iterator[Finding]:
     for each in facts.reached:
-        if each.is_pooled:
+        is_rds_proxy = endpoint_of(each.host).kind is EndpointKind.PROXY
+        if each.is_pooled or is_rds_proxy:
             pins = {"guard": facts.policy.guard, "session_tracking": facts.policy.session_tracking}
             wanted = [name for name, is_on in pins.items() if is_on]
-            says = "a pooler stands between: session state pins a client to one connection, or leaks to others"
+            what = "is RDS Proxy" if is_rds_proxy else "a pooler stands between"
+            says = f"{what}: session state pins a client to one connection, or leaks to others"
             do = f"turn off {' and '.join(wanted)} of the policy; " if wanted else ""
             do += "keep the pool small and pool_recycle under the pooler's idle limit"
             yield Finding(WARNING if wanted else NOTE, "proxy", each.name, says, do)
@@ -236,7 +251,7 @@ def proxies(facts: Facts) -> Iterator[Finding]:
 
 CHECKS: Final[tuple[Callable[[Facts], Iterator[Finding]], ...]] = (
     *(reachable, roles, encryption, versions, grants, lag, read_only, positions, settings),
-    *(schemas, connections, proxies),
+    *(schemas, connections, endpoints, proxies),
 )
 
 _PRODUCT: Final = {"mysql": "MySQL", "mariadb": "MariaDB", "postgresql": "PostgreSQL", "sqlite": "SQLite"}

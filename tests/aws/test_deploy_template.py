@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from rds_router import RoutingPolicy
 from tests.aws.template import FILE, GIVEN, Stack, load
 
 CHOICES = [
     {"Engine": engine, "Authentication": authentication, "UseProxy": proxy}
     for engine in ("rds-mysql", "aurora-mysql")
     for authentication, proxy in (("iam", "no"), ("secret", "no"), ("secret", "yes"))
+    if (engine, proxy) != ("rds-mysql", "yes")
 ]
 
 
@@ -148,21 +150,14 @@ def test_passwords_are_made_by_secrets_manager_and_rotated(stack: Stack) -> None
 
 def test_the_proxy_is_there_if_it_is_wanted() -> None:
     assert Stack().of_type("AWS::RDS::DBProxy") == {}
-    rds, aurora = (
-        Stack(Engine=each, Authentication="secret", UseProxy="yes") for each in ("rds-mysql", "aurora-mysql")
-    )
-    assert rds.of_type("AWS::RDS::DBProxyTargetGroup")["RdsProxyTargets"]["DBInstanceIdentifiers"] == [
-        {"Ref": "Primary"}
-    ]
-    assert aurora.of_type("AWS::RDS::DBProxyTargetGroup")["AuroraProxyTargets"]["DBClusterIdentifiers"] == [
+    aurora = Stack(Engine="aurora-mysql", Authentication="secret", UseProxy="yes")
+    assert aurora.of_type("AWS::RDS::DBProxyTargetGroup")["ProxyTargets"]["DBClusterIdentifiers"] == [
         {"Ref": "Cluster"}
     ]
-    # Only Aurora has a proxy endpoint for reading.
-    assert rds.of_type("AWS::RDS::DBProxyEndpoint") == {}
     assert aurora.of_type("AWS::RDS::DBProxyEndpoint")["ProxyReader"]["TargetRole"] == "READ_ONLY"
-    rule = load()["Rules"]["ProxyNeedsASecret"]
+    rule = load()["Rules"]["ProxyNeedsAuroraAndASecret"]
     assert rule["RuleCondition"] == {"Fn::Equals": [{"Ref": "UseProxy"}, "yes"]}
-    assert rule["Assertions"][0]["Assert"] == {"Fn::Equals": [{"Ref": "Authentication"}, "secret"]}
+    assert [each["Assert"]["Fn::Equals"][1] for each in rule["Assertions"]] == ["aurora-mysql", "secret"]
 
 
 def test_what_the_machine_runs_is_a_script_without_a_secret(stack: Stack) -> None:
@@ -182,13 +177,19 @@ def test_what_the_machine_runs_is_a_script_without_a_secret(stack: Stack) -> Non
     if not is_aurora:
         direct = ("[Primary.Endpoint.Address]", "[Replica.Endpoint.Address]")
     assert settings["DB_HOST"] == ("[Proxy.Endpoint]" if has_proxy else direct[0])
-    assert settings["DB_REPLICA_HOSTS"] == ("[ProxyReader.Endpoint]" if has_proxy and is_aurora else direct[1])
+    assert settings["DB_REPLICA_HOSTS"] == ("[ProxyReader.Endpoint]" if has_proxy else direct[1])
     by_iam = settings["RDS_ROUTER_CREDENTIALS"] == "iam"
     assert settings["DB_USER"] == ("blog_iam" if by_iam else "blog")
     assert by_iam or settings["RDS_ROUTER_CREDENTIALS"] == "secretsmanager:[AppSecret]"
     # What pins a client of the proxy to a connection is off.
-    assert settings["FLASK_RDS_ROUTER_GUARD"] == settings["FLASK_RDS_ROUTER_SESSION_TRACKING"]
-    assert settings["FLASK_RDS_ROUTER_GUARD"] == ("false" if has_proxy else "true")
+    policy = {name.removeprefix("FLASK_RDS_ROUTER_"): value for name, value in settings.items() if "FLASK_" in name}
+    sees = "false" if has_proxy else "true"
+    by_time = ("allow", "primary") if has_proxy else ("exclude", "token")
+    assert policy == {
+        **dict.fromkeys(("GUARD", "SESSION_TRACKING", "HEARTBEAT"), sees),
+        **dict(zip(("UNKNOWN_LAG", "AFTER_WRITE"), by_time, strict=True)),
+    }
+    RoutingPolicy.from_settings(policy)  # accepts them
 
 
 MOTO_LACKS = {

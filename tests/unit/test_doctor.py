@@ -249,6 +249,25 @@ CASES: dict[str, tuple[str, Callable[[], tuple[ServerFacts, ...]], list[tuple[Se
          (WARNING, "", "time_zone differs, so NOW() and TIMESTAMP columns read differently: UTC on primary; +02:00 on "
           "replica -> make it the same everywhere (on RDS: one parameter group)")],
     ),
+    "the reader endpoint as a replica": (
+        "endpoint",
+        lambda: (PRIMARY, on_replica(host="blog.cluster-ro-abc123.eu-west-1.rds.amazonaws.com")),
+        [(WARNING, "replica", "leads to another instance at each connect: what is learnt of one connection is not true "
+          "of the next -> name the instances, each by its own endpoint")],
+    ),
+    "the cluster's endpoint as the primary": (
+        "endpoint",
+        lambda: (replace(PRIMARY, host="blog.cluster-abc123.eu-west-1.rds.amazonaws.com"), REPLICA),
+        [(NOTE, "primary", "follows the writer by DNS, for which it needs seconds after a failover -> name the "
+          "instances, each by its own endpoint: the router asks them which one is the writer")],
+    ),
+    "RDS Proxy by its name": (
+        "proxy",
+        lambda: (replace(PRIMARY, host="blog.proxy-abc123.eu-west-1.rds.amazonaws.com"), REPLICA),
+        [(WARNING, "primary", "is RDS Proxy: session state pins a client to one connection, or leaks to others -> turn "
+          "off guard and session_tracking of the policy; keep the pool small and pool_recycle under the pooler's idle "
+          "limit")],
+    ),
     "a pooler in between": (
         "proxy",
         lambda: (replace(PRIMARY, is_pooled=True), REPLICA),
