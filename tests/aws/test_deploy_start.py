@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -137,6 +136,7 @@ def blog_database(tls_cluster: Callable[[str], Cluster]) -> Iterator[Cluster]:
     cluster.wait_caught_up()
 
 
+@pytest.mark.timeout(400)
 def test_the_blog_starts_as_the_template_says(
     blog_database: Cluster, authority: Authority, secrets_manager: str, tmp_path: Path
 ) -> None:
@@ -180,7 +180,7 @@ def test_the_blog_starts_as_the_template_says(
     assert {each["severity"] for each in findings if each["topic"] == "TLS"} == {"ok"}
     assert [each for each in findings if each["severity"] in ("warning", "error")] == []
     with served(machine) as address:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         page = ""
         while replica not in page and time.monotonic() < deadline:
             page = get(address, deadline)
@@ -251,7 +251,7 @@ def get(address: str, deadline: float) -> str:
         try:
             with urllib.request.urlopen(address, timeout=10) as answer:
                 return str(answer.read().decode())
-        except (urllib.error.URLError, ConnectionError):
+        except OSError:  # nobody listens yet, or a loaded machine is slow
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
