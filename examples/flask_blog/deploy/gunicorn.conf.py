@@ -9,5 +9,7 @@ worker_class = "gthread"
 threads = 4
 """A worker's threads share its pools: pool_size 5 is enough for them."""
 accesslog = "-"
+control_socket_disable = True
+"""The service may write nowhere but to the journal."""
 graceful_timeout = 20
 """Requests that run when the service is told to stop; then systemd ends it."""
