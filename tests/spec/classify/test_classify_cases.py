@@ -142,11 +142,11 @@ def test_a_read_in_a_subquery_or_a_common_table_expression_stays_what_it_is() ->
 def test_an_engine_not_known_by_name_gets_the_strictest_common_rules() -> None:
     """A read there must be a read under the rules of all engines that are known."""
     for case in ALL:
-        verdict = judge_text(case.sql, dialect="mssql")
+        verdict = judge_text(case.sql, dialect="db2")
         if not case.is_read:
             assert not verdict.is_read, case
-    assert judge_text("SELECT a, count(*) FROM t WHERE b = :b GROUP BY a", dialect="mssql").is_read
-    assert judge_text("SELECT * FROM t WITH (UPDLOCK)", dialect="mssql").kind is Kind.UNKNOWN
+    assert judge_text("SELECT a, count(*) FROM t WHERE b = :b GROUP BY a", dialect="db2").is_read
+    assert judge_text("SELECT * FROM t WITH (UPDLOCK)", dialect="db2").kind is Kind.UNKNOWN
 
 
 def _tokens(case: Case) -> list[str] | None:
