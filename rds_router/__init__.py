@@ -17,26 +17,33 @@ if TYPE_CHECKING:
     from rds_router.core.token import Token
     from rds_router.credentials import IamAuth, Place, SecretsManager, Tls
     from rds_router.errors import (
+        CommitInDoubt,
         ConfigurationError,
+        NoPrimary,
         NoServerAvailable,
         PolicyError,
+        PrimaryChanged,
         RouterClosed,
         RouterError,
         StaleRead,
     )
+    from rds_router.failover import prepare_transactions, run_transaction
     from rds_router.router import Router
     from rds_router.servers import Replica
     from rds_router.session import RoutingSession, scoped_session
 
 __all__ = [
+    "CommitInDoubt",
     "ConfigurationError",
     "Contract",
     "Decision",
     "IamAuth",
     "Kind",
+    "NoPrimary",
     "NoServerAvailable",
     "Place",
     "PolicyError",
+    "PrimaryChanged",
     "Reason",
     "Replica",
     "Router",
@@ -51,6 +58,8 @@ __all__ = [
     "Token",
     "__version__",
     "classify",
+    "prepare_transactions",
+    "run_transaction",
     "scoped_session",
 ]
 
@@ -62,7 +71,11 @@ _HOME = {
     "core.statement": "Kind Statement",
     "core.token": "Token",
     "credentials": "IamAuth Place SecretsManager Tls",
-    "errors": "ConfigurationError NoServerAvailable PolicyError RouterClosed RouterError StaleRead",
+    "errors": (
+        "CommitInDoubt ConfigurationError NoPrimary NoServerAvailable PolicyError PrimaryChanged RouterClosed "
+        "RouterError StaleRead"
+    ),
+    "failover": "prepare_transactions run_transaction",
     "router": "Router",
     "servers": "Replica",
     "session": "RoutingSession scoped_session",

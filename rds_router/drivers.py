@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import select
+import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -9,6 +13,7 @@ from typing import Any, Final, TypeAlias, cast
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine
+from sqlalchemy.exc import InvalidatePoolError
 
 from rds_router.errors import ConfigurationError
 from rds_router.patience import Patience
@@ -93,6 +98,40 @@ def track_positions(connection: Any, record: object) -> None:
         connection.rds_track()
 
 
+def hang_up(connection: Any) -> None:
+    """End the wait of whoever uses this DBAPI connection, in whichever thread, with an error of the driver's."""
+    with contextlib.suppress(Exception):  # it may be closed already, in whichever way
+        number = socket_of(connection)
+        if number is not None:
+            with socket.socket(fileno=os.dup(number)) as copy:
+                copy.shutdown(socket.SHUT_RDWR)
+
+
+def rows_of(connection: Any, sql: str) -> list[dict[str, Any]]:
+    """The rows of one statement on a DBAPI connection, by column name."""
+    cursor = connection.cursor()
+    try:
+        cursor.execute(sql)
+        names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row)) for row in cursor.fetchall()] if names else []  # noqa: B905  as long as its header
+    finally:
+        cursor.close()
+
+
+def refuse_hung_up(connection: Any, record: object, proxy: object) -> None:
+    """A pool's "checkout" listener: a connection that its server has closed meanwhile is not handed out.
+
+    Costs no round trip: the operating system knows. So the first statement after a server's death is not sent into
+    the void, where nobody could tell whether it was done. (A server that hangs has closed nothing.)
+    """
+    number = socket_of(connection)
+    if number is not None and _HUNG_UP:
+        asked = select.poll()
+        asked.register(number, _HUNG_UP)
+        if asked.poll(0):
+            raise InvalidatePoolError("the server has closed this connection")
+
+
 def forget_position(connection: Any, wanted: Callable[[], bool]) -> None:
     """Before a transaction: what the DBAPI connection wrote earlier is not this one's.
 
@@ -168,6 +207,10 @@ def _connect_limits(url: URL, timeout: float) -> dict[str, Any]:
         # libpq takes none below 2 s.
         return {"connect_timeout": max(2, round(timeout))}
     return {}
+
+
+_HUNG_UP: Final[int] = getattr(select, "POLLRDHUP", 0)
+"""Linux tells a closed connection from one with something to read; elsewhere nothing is told."""
 
 
 def _is_pymysql(dialect: Any) -> bool:

@@ -6,8 +6,11 @@ a new engine with the primary's options, and its old pool is let go.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
@@ -16,11 +19,14 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.pool import Pool, QueuePool
 
 from rds_router import drivers
+from rds_router.core.election import is_another_server, is_on_earlier_timeline
+from rds_router.core.observation import Report
 from rds_router.core.policy import RoutingPolicy
-from rds_router.dialects.base import Dialect
-from rds_router.errors import ConfigurationError
+from rds_router.dialects.base import Dialect, Verdict
+from rds_router.errors import ConfigurationError, WrongServer
 from rds_router.login import Login
 from rds_router.patience import Patience
+from rds_router.primary_faults import OnFault, watch_primary
 from rds_router.servers import Target
 
 Part: TypeAlias = Literal["primary", "replica"]
@@ -41,7 +47,10 @@ class Engines:
         login: Login,
         patience: Callable[[str], Patience],
         on_engine: OnEngine | None = None,
+        on_fault: OnFault | None = None,
+        known: Callable[[str], Report | None] = lambda name: None,
     ) -> None:
+        """``known``: the last good report of a server."""
         self._targets = servers
         self._policy = policy
         self._dialect = dialect
@@ -49,6 +58,9 @@ class Engines:
         self._login = login
         self._patience = patience
         self._on_engine = on_engine
+        self._on_fault = on_fault
+        self._known = known
+        self._in_use: dict[str, weakref.WeakSet[Any]] = {}
         self._engines: dict[tuple[str, Part], Engine] = {}
         self._parents: list[Pool] = []
         self._lock = threading.Lock()
@@ -64,6 +76,10 @@ class Engines:
             engine = self._engines.pop((name, part), None)
         if engine is not None:
             engine.dispose()
+        if part == "primary":
+            # Who waits for a server that hangs waits in vain: another one is the primary.
+            for connection in list(self._in_use.pop(name, ())):
+                drivers.hang_up(connection)
 
     def renew(self, name: str) -> None:
         """Let go of a replica's idle connections: it was away, they may lead nowhere."""
@@ -106,6 +122,7 @@ class Engines:
     def forked(self) -> None:
         """In a forked child: forget the parent's sockets without closing them (R13)."""
         self._lock = threading.Lock()
+        self._in_use = {}
         for engine in self._engines.values():
             # Kept, not only not closed: some drivers say goodbye to the server when a connection is collected.
             self._parents.append(engine.pool)
@@ -132,12 +149,44 @@ class Engines:
             drivers.improve(engine, self._login.opening(url, name), patience)
             if part == "primary" and self._policy.session_tracking:
                 event.listen(engine, "connect", drivers.track_positions)
+            if part == "primary" and self._on_fault is not None:
+                watch_primary(engine, name, self._verdict_of, self._on_fault)
+                event.listen(engine, "checkout", drivers.refuse_hung_up)
+                event.listen(engine, "connect", functools.partial(self._recognise, name))
             if part == "replica" and self._policy.guard:
                 event.listen(engine, "connect", self._guard)
             if self._on_engine is not None:
                 self._on_engine(engine, name, part)
             self._engines[name, part] = engine
             return engine
+
+    def _verdict_of(self, error: BaseException) -> Verdict:
+        return self._dialect().verdict_of_error(error)
+
+    def _recognise(self, name: str, connection: Any, record: object) -> None:
+        """A new connection to the primary leads to the server that was probed under its name, in the role it had.
+
+        A name may still resolve to the old server, or already to another one. One round trip a connection.
+        """
+        with contextlib.suppress(TypeError):  # a connection that takes no weak reference is not hung up
+            self._in_use.setdefault(name, weakref.WeakSet()).add(connection)
+        known, dialect = self._known(name), self._dialect()
+        if known is None or not known.identity:
+            return
+        try:
+            rows = drivers.rows_of(connection, dialect.probe[0].sql)
+            found = dialect.read({dialect.probe[0].name: rows})
+        except Exception as error:
+            if dialect.verdict_of_error(error) is Verdict.GONE:
+                raise
+            return  # another dialect's server, or an account that may not ask: nothing is known
+        finally:
+            if dialect.name == "postgresql":
+                connection.rollback()  # else it would be idle in a transaction
+        if found.is_writable is False and known.is_writable is not False:
+            raise WrongServer(f"{name} led to a server that refuses writes")
+        if is_another_server(known, found) or is_on_earlier_timeline(found, known):
+            raise WrongServer(f"{name} led to another server than the one that was probed under this name")
 
     def _guard(self, connection: Any, record: object) -> None:
         """R9: a new replica connection refuses writes, whatever the classifier says."""

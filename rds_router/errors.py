@@ -7,6 +7,9 @@
     │   └── PolicyError         a field of RoutingPolicy
     ├── StaleRead               a change rests on values read on a replica that are no longer true
     ├── NoServerAvailable       nobody may answer this statement now; carries the objections to each server
+    │   └── NoPrimary           there is no primary: nothing was sent
+    ├── PrimaryChanged          (also the DBAPIError that SQLAlchemy would have raised) the primary refused a write
+    ├── CommitInDoubt           a COMMIT's answer was lost, and nobody could be asked what became of it
     └── RouterClosed            the router was used after close()
 """
 
@@ -14,7 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["ConfigurationError", "NoServerAvailable", "PolicyError", "RouterClosed", "RouterError", "StaleRead"]
+__all__ = [
+    "CommitInDoubt",
+    "ConfigurationError",
+    "NoPrimary",
+    "NoServerAvailable",
+    "PolicyError",
+    "PrimaryChanged",
+    "RouterClosed",
+    "RouterError",
+    "StaleRead",
+]
 
 
 class RouterError(Exception):
@@ -53,6 +66,49 @@ class StaleRead(RouterError):
         super().__init__(message)
         self.objects = tuple(objects)
         """The objects, as ``Post(7)``."""
+
+
+class NoPrimary(NoServerAvailable):
+    """There is no primary, and the time to wait for one is over. Nothing was sent: it is safe to try again later.
+
+    The text says since when, what each server said last, and how long was waited. ``__cause__`` is the driver's error
+    if a connection was tried.
+    """
+
+    def __init__(self, message: str, objections: Sequence[str] = (), *, waited: float = 0.0) -> None:
+        super().__init__(message, objections)
+        self.waited = waited
+        """Seconds."""
+
+
+class ReadElsewhere(RouterError):
+    """A read that waits for the primary need not: replicas may answer again. It is decided anew; nobody sees this."""
+
+
+class WrongServer(RouterError):
+    """A new connection to the primary leads to a server that is not it. The router tries again; nobody sees this."""
+
+
+class PrimaryChanged(RouterError):
+    """The primary refused a write: it was demoted, and another server is, or will be, the primary.
+
+    An instance is also of the class that SQLAlchemy would have raised (``OperationalError``, ``InternalError``), with
+    its ``orig``, ``statement`` and ``connection_invalidated``: the pool of that server has been let go, all servers are
+    being asked, and the next transaction goes to the new primary.
+    """
+
+    server: str
+    """The server that refused."""
+    safe_to_repeat: bool
+    """True: nothing of the transaction was done, it may be run again from its beginning. False in AUTOCOMMIT: the
+    refused statement changed nothing, but those before it stand. (That MySQL commits by itself at DDL is not seen.)"""
+
+
+class CommitInDoubt(RouterError):
+    """The answer to a COMMIT was lost, and what became of it could not be found out in time.
+
+    The transaction may have been done: look before you run it again. ``__cause__`` is the driver's error.
+    """
 
 
 class RouterClosed(RouterError):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import ClassVar, Final, TypeAlias
 
+from rds_router.core.position import Lsn
 from rds_router.core.topology import Objection, Seen, Topology
 
 _log = logging.getLogger("rds_router")
@@ -111,6 +112,85 @@ class PrimaryIn(Event):
     level = logging.INFO
 
     server: str
+
+
+@dataclass(frozen=True, slots=True)
+class PrimarySuspected(Event):
+    """A connection to the primary failed, or a write was refused there: all servers are asked. Counted each time, told
+    once an outage."""
+
+    server: str
+    why: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class PrimaryBack(Event):
+    """There is a primary again, the same or another; transactions that were held go on."""
+
+    level = logging.INFO
+
+    server: str
+    seconds: float
+    """How long there was none, or it was in doubt."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrimaryContested(Event):
+    """Several servers claim to be the primary, and none is shown to be the newest: nobody is written."""
+
+    remedy = "make all but one of them read-only, or take them out of the configuration"
+
+    servers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WritesLost(Event):
+    """The new primary lacks what the former one had: commits that were acknowledged may be lost with it."""
+
+    remedy = "replication is asynchronous; compare the two before the former primary's data is thrown away"
+
+    old: str
+    new: str
+    had: str
+    """The last position known of the former primary."""
+    has: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteHeld(Event):
+    """A transaction that needs the primary waits for one. Counted each time, told once an outage."""
+
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRefused(Event):
+    """A transaction got an error because there was no primary; nothing of it was sent."""
+
+    server: str
+    waited: float
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionRepeated(Event):
+    """``run_transaction`` runs its work again: nothing of the attempt was done."""
+
+    level = logging.INFO
+
+    attempt: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommitResolved(Event):
+    """The answer to a COMMIT was lost, and the primary of the moment was asked what became of it."""
+
+    server: str
+    was_committed: bool | None
+    """None: nobody can say. The caller got CommitInDoubt."""
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,10 +340,28 @@ def changes(old: Topology, new: Topology) -> Iterator[Event]:
     """The events between two snapshots, in the order in which a reader wants them."""
     if new.writer != old.writer:
         yield PrimaryMoved(old.writer, new.writer, new.generation)
+    if new.generation != old.generation:
+        yield from _losses(old, new)
+    if new.contested and new.contested != old.contested:
+        yield PrimaryContested((new.writer, *new.contested))
     before = {seen.server.name: seen for seen in old.servers}
     for seen in new.servers:
         yield from _server_changes(before.get(seen.server.name), seen, is_writer=seen.server.name == new.writer)
     yield from _twins(old, new)
+
+
+def _losses(old: Topology, new: Topology) -> Iterator[Event]:
+    """The former primary's last known position, if the new one's history does not reach it."""
+    report = new[new.writer].report
+    if not old.history or report is None:
+        return
+    (_, had), has = old.history[-1], report.branched or report.contents
+    if isinstance(has, Lsn) and isinstance(had, Lsn):
+        is_lost = report.branched is not None and has.location < had.location
+    else:
+        is_lost = has is not None and not has.covers(had)
+    if is_lost:
+        yield WritesLost(old.writer, new.writer, str(had), str(has))
 
 
 def _server_changes(old: Seen | None, new: Seen, *, is_writer: bool) -> Iterator[Event]:

@@ -134,15 +134,7 @@ class Prober:
         return ""
 
     def _rows(self, sql: str) -> Sequence[Row]:
-        cursor = self._connection.cursor()
-        try:
-            cursor.execute(sql)
-            if cursor.description is None:
-                return []
-            names = [column[0] for column in cursor.description]
-            return [dict(zip(names, row)) for row in cursor.fetchall()]  # noqa: B905  a row is as long as its header
-        finally:
-            cursor.close()
+        return drivers.rows_of(self._connection, sql)
 
 
 class Monitor:
@@ -237,6 +229,11 @@ class Monitor:
     def wake(self, name: str) -> None:
         """Probe this server now; do not wait for it."""
         self._wakes[name].set()
+
+    def wake_all(self) -> None:
+        """Probe every server now; do not wait for them."""
+        for wake in self._wakes.values():
+            wake.set()
 
     def began(self, name: str) -> None:
         """A probe is about to be sent."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
@@ -17,30 +17,41 @@ class RoutedEngine(Engine):
     moment. Event listeners belong on the real engines: pass ``on_engine=`` to the Router.
     """
 
-    def __init__(self, label: str, choose: Callable[[], Engine]) -> None:
+    def __init__(
+        self,
+        label: str,
+        choose: Callable[[], Engine],
+        reach: Callable[[Callable[[Engine], Any]], Any] | None = None,
+    ) -> None:
+        """``reach(connect)``: as ``connect(choose())``, for a server that may have to be waited for."""
         # Engine.__init__ is left out on purpose: there is no pool here to set up.
         self._label = label
         self._choose = choose
+        self._reach = reach or (lambda connect: connect(choose()))
 
     def __repr__(self) -> str:
         return f"<RoutedEngine {self._label}>"
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in ("_choose", "_label"):
+        if name.startswith("__") or name in ("_choose", "_label", "_reach"):
             raise AttributeError(name)
         return getattr(self._choose(), name)
 
     def connect(self) -> Connection:
         """A connection to the server of the moment."""
-        return self._choose().connect()
+        connection: Connection = self._reach(lambda engine: engine.connect())
+        return connection
 
-    def begin(self) -> AbstractContextManager[Connection]:  # type: ignore[override]  # Engine's is a generator's
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
         """A transaction on the server of the moment."""
-        return self._choose().begin()
+        with self.connect() as connection, connection.begin():
+            yield connection
 
     def raw_connection(self) -> PoolProxiedConnection:
         """A DBAPI connection to the server of the moment."""
-        return self._choose().raw_connection()
+        connection: PoolProxiedConnection = self._reach(lambda engine: engine.raw_connection())
+        return connection
 
     def execution_options(self, **options: Any) -> Any:
         """The real engine of the moment, with options."""

@@ -8,23 +8,22 @@
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import threading
 import time
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql.base import Executable
 
 from rds_router import causality
+from rds_router.captured import Routed as Routed
+from rds_router.captured import captured, capturing
 from rds_router.catching_up import CatchingUp
 from rds_router.classify.cache import Classifier
 from rds_router.core import choice, health
@@ -34,7 +33,7 @@ from rds_router.core.policy import RoutingPolicy
 from rds_router.core.scope import FRESH, Scope, Sight
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
-from rds_router.core.topology import Drain, Seen, Topology, evolve
+from rds_router.core.topology import Drain, Topology, evolve
 from rds_router.credentials import Credentials, Tls
 from rds_router.dialects import dialect_for
 from rds_router.dialects.base import Dialect, Verdict
@@ -49,23 +48,17 @@ from rds_router.events import (
     TokenIgnored,
     changes,
 )
+from rds_router.forks import tell_when_forked
 from rds_router.last_resort import LastResort
 from rds_router.login import Login
 from rds_router.monitor import Monitor, Prober, one_line
+from rds_router.outage import Outage, deadline
 from rds_router.patience import Patience
 from rds_router.routed_engine import RoutedEngine
 from rds_router.servers import ReplicaLike, targets
 
+_T = TypeVar("_T")
 A_READ: Final = Statement(Kind.READ, "asked for")
-
-
-@dataclass(frozen=True, slots=True)
-class Routed:
-    """One decision, with what it was made for."""
-
-    clause: Any
-    """The statement: an Executable, or a mapper in a flush."""
-    decision: Decision
 
 
 class Router:
@@ -107,7 +100,7 @@ class Router:
         self.has_replicas = len(found) > 1
         self.cluster = self.policy.cluster or causality.cluster_of(found[0].url)
         """What tokens call this cluster."""
-        self.primary = RoutedEngine("primary", self.primary_engine)
+        self.primary = RoutedEngine("primary", self.primary_engine, self.reach)
         self.reader = RoutedEngine("reader", self._reader_engine)
         self._random = random
         self._turns = itertools.count(int(random() * 1e6))
@@ -128,6 +121,8 @@ class Router:
             login=login,
             patience=self._patience,
             on_engine=on_engine,
+            on_fault=self._primary_failed if self.has_replicas else None,
+            known=lambda name: self._topology[name].report,
         )
         self._load = self._engines.in_use
         self._last_resort = LastResort(self._engines, self.events, share=self.policy.primary_read_share, random=random)
@@ -147,7 +142,16 @@ class Router:
             is_writer=self._is_writer,
             pause=self._pause,
         )
-        _routers.add(self)
+        self._outage = Outage(
+            policy=self.policy,
+            clock=clock,
+            random=random,
+            topology=lambda: self._topology,
+            probe=self._monitor.wake_all,
+            is_gone=lambda error: self.verdict_of(error) is Verdict.GONE,
+            events=self.events,
+        )
+        tell_when_forked(self)
 
     def __repr__(self) -> str:
         state = "closed" if self._is_closed else repr(self._topology)[1:-1]
@@ -195,21 +199,21 @@ class Router:
             self._last_resort.tell_refusal(error)
             raise
         self._last_resort.tell(decision)
-        captured = _captured.get()
-        if captured is not None:
-            captured.append(Routed(clause, decision))
+        collected = captured.get()
+        if collected is not None:
+            collected.append(Routed(clause, decision))
         return decision
 
     def first_read(self, seen: Sight | None = None) -> str | None:
         """The replica for a plain read of a session that has done no more than to read, or None: ask :meth:`route`."""
         is_plain = self._is_plain and (seen is None or self._contract.monotonic)
-        if not self._is_awake or not is_plain or _captured.get() is not None:
+        if not self._is_awake or not is_plain or captured.get() is not None:
             return None
         return first_read(self._topology, seen, now=self.clock(), draw=self._draw(), load=self._load)
 
     def noted(self, statement: Statement, scope: Scope, clause: Any) -> None:
         """A statement follows an earlier decision of its transaction: only who captures wants to know."""
-        if _captured.get() is not None:
+        if captured.get() is not None:
             self.route(statement, scope, clause=clause)
 
     def engine(self, decision: Decision) -> Engine:
@@ -221,6 +225,16 @@ class Router:
         if start and not self._is_awake:
             self.start()
         return self._engines.get(self._topology.writer, "primary")
+
+    def reach(self, connect: Callable[[Engine], _T], *, is_read: bool = False) -> _T:
+        """``connect(engine)`` on the primary's engine; while there is no primary, wait for one (see outage)."""
+        if self.has_replicas and self.policy.failover_timeout:
+            return self._outage.reach(connect, self.primary_engine, is_read=is_read)
+        return connect(self.primary_engine())
+
+    def deadline(self, seconds: float) -> AbstractContextManager[None]:
+        """Whoever waits for a primary in this block, in this thread or task, waits no longer than that in all."""
+        return deadline(seconds)
 
     def explain(self, clause: Executable | str, scope: Scope = FRESH) -> Decision:
         """Where this statement would go now, and why: ``print(router.explain(select(Post)))``."""
@@ -261,18 +275,13 @@ class Router:
         with self._lock:
             self._is_closed = True
             self._is_awake = False
+        self._outage.end()
         self._monitor.close(wait=self.policy.probe_timeout)
         self._engines.close()
 
-    @contextmanager
-    def capture(self) -> Iterator[list[Routed]]:
+    def capture(self) -> AbstractContextManager[list[Routed]]:
         """Collect the decisions made in this thread or task while the block runs, of every router."""
-        collected: list[Routed] = []
-        mark = _captured.set(collected)
-        try:
-            yield collected
-        finally:
-            _captured.reset(mark)
+        return capturing()
 
     @contextmanager
     def read_after(self, token: Token | str | None) -> Iterator[Router]:
@@ -391,7 +400,8 @@ class Router:
         return time.time() - self.clock() if told is None else told[1] - told[0]
 
     def _is_writer(self, name: str) -> bool:
-        return self._topology.writer == name
+        topology = self._topology
+        return topology.writer == name and not topology.contested
 
     def _replica(self, name: str) -> str:
         names = [seen.server.name for seen in self._topology.replicas]
@@ -402,6 +412,8 @@ class Router:
     def _pause(self, name: str) -> float:
         """Seconds until a server is asked again. While the primary is missing, nobody is left alone for long."""
         topology = self._topology
+        if self._outage.is_urgent:
+            return self._outage.pause
         is_urgent = name == topology.writer or topology[topology.writer].silence is not None
         return health.pause(topology[name].health, self.policy, draw=self._random(), is_urgent=is_urgent)
 
@@ -425,45 +437,34 @@ class Router:
         if new.writer != old.writer:
             self._engines.retire(old.writer, "primary")
             self._engines.retire(new.writer, "replica")
+        elif new.generation != old.generation:
+            self._engines.retire(new.writer, "primary")  # another server behind the same name
         elif new[new.writer].silence is not None and old[new.writer].silence is None:
             # Whoever is left alone because he was down may be the next primary.
             for seen in new.replicas:
                 self._monitor.wake(seen.server.name)
-        for seen in new.servers:
-            if _is_back(old, seen):
-                # What is idle in its pools leads to a process that is gone.
-                self._engines.renew(seen.server.name)
+        for name in new.returned_since(old):
+            self._engines.renew(name)  # what is idle in its pools leads to a process that is gone
         if new.eligible:
             self._last_resort.over()
         for event in changes(old, new):
             self.events.emit(event)
+        self._outage.note(new)
 
-    def _forked(self) -> None:
+    def _primary_failed(self, server: str, error: BaseException, verdict: Verdict) -> None:
+        """A connection to the primary failed: ask all servers at once, and let nobody start there meanwhile."""
+        if server == self._topology.writer and self._is_awake:  # else an old connection: the primary has moved already
+            self._outage.suspect(server, verdict.value, one_line(error, self._engines.url(server)))
+
+    def forked(self) -> None:
         """In a forked child: no thread runs, no lock is held by a living one, sockets are the parent's (R13)."""
         self._lock = threading.Lock()
         self._is_awake = not self.has_replicas
         self._classifier.forked()
         self._engines.forked()
         self._monitor.forked()
-
-
-def _is_back(old: Topology, seen: Seen) -> bool:
-    if seen.observation is None or seen.observation.report is None:
-        return False
-    before = next((each.observation for each in old.servers if each.server.name == seen.server.name), None)
-    return before is not None and before.report is None
+        self._outage.forked()
 
 
 _MAX_HEALED_SHAPES: Final = 1024
-_captured: ContextVar[list[Routed] | None] = ContextVar("rds_router captured", default=None)
 _awaited: ContextVar[tuple[tuple[Router, Token], ...]] = ContextVar("rds_router awaited", default=())
-_routers: weakref.WeakSet[Router] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for router in list(_routers):
-        router._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

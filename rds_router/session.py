@@ -27,6 +27,7 @@ from rds_router.core.decision import Reason, pinned_to
 from rds_router.core.scope import FRESH, Hold, Scope
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
+from rds_router.errors import ReadElsewhere
 from rds_router.events import MissConfirmed
 from rds_router.rerun import RerunningSession
 from rds_router.router import Router
@@ -120,6 +121,9 @@ class RoutingSession(RerunningSession):
             # Whoever has it may see anything, write anywhere, commit on it, or run what commits by itself.
             self._committed = self._is_in_doubt = self._saw = True
             self._touched = None
+            if self._home is None and self._router is not None:
+                connect = super().connection
+                return self._router.reach(lambda engine: self._joined(engine, lambda: connect(*arguments, **options)))
         return super().connection(*arguments, **options)
 
     def _get_impl(self, entity: Any, *arguments: Any, **options: Any) -> Any:
@@ -252,7 +256,9 @@ class RoutingSession(RerunningSession):
                 return self._on_primary(router, Hold.WROTE, mapper)
             if mapper is not None or self._statement is None:
                 # session.connection(), or somebody who wants an engine and sends no statement here.
-                return self._home or (self._at_home(router) if self._scope.hold else router.primary_engine())
+                return self._home or (
+                    self._at_home(router, joins=False) if self._scope.hold else router.primary_engine()
+                )
             clause = self._statement  # a union() of ORM selects comes without its clause
         if self._changing:
             # The SELECT that an UPDATE or DELETE runs first to learn which rows it will change (R4).
@@ -295,13 +301,18 @@ class RoutingSession(RerunningSession):
             scope = reloading(scope, router.policy)
         return self._decided(router, statement, scope, clause)
 
-    def _decided(self, router: Router, statement: Any, scope: Scope, clause: Any) -> Engine:
+    def _decided(self, router: Router, statement: Any, scope: Scope, clause: Any, *, may_turn: bool = True) -> Engine:
         decision = router.route(statement, scope, clause=clause)
-        self._scope = decision.statement_effect(self._scope)
+        before, self._scope = self._scope, decision.statement_effect(self._scope)
         if not decision.is_replica:
             self._pin = None
             self._notice(router, clause)
-            return self._at_home(router)
+            is_read = may_turn and statement.kind is Kind.READ
+            try:
+                return self._at_home(router, joins=self._statement is not None, is_read=is_read)
+            except ReadElsewhere:
+                self._scope = before
+                return self._decided(router, statement, scope, clause, may_turn=False)
         self._answering = decision.target
         engine = router.engine(decision)
         # The least stale one is asked for anew each time, and so is whoever must be fresh.
@@ -316,7 +327,7 @@ class RoutingSession(RerunningSession):
             self._notice(router, what)
         elif router.policy.track_tables:
             self._touch(tables_of(what))
-        return self._at_home(router)
+        return self._at_home(router, joins=True)
 
 
 def _name_of(entity: Any) -> str:

@@ -24,6 +24,7 @@ from rds_router.core.scope import FRESH, Hold, Scope, Tables
 from rds_router.core.statement import Kind
 from rds_router.core.token import Token
 from rds_router.core.topology import Topology
+from rds_router.primary_faults import is_autocommitting
 from rds_router.router import Router
 
 _PLAIN: Final = frozenset({Kind.READ, Kind.LOCKING_READ, Kind.WRITE, Kind.DDL})
@@ -84,19 +85,38 @@ class ScopedSession(Session):
         self._scope = self._scope.held(hold, wrote=wrote)
         self._pin = None
 
-    def _at_home(self, router: Router) -> Engine:
-        """The primary's engine, and the same one until the transaction ends, wherever the primary goes meanwhile."""
+    def _at_home(self, router: Router, *, joins: bool, is_read: bool = False) -> Engine:
+        """The primary's engine, and the same one until the transaction ends, wherever the primary goes meanwhile.
+
+        ``joins``: a statement follows. Its connection is taken here, where a primary can be waited for, and found
+        elsewhere, before anything was sent. ``is_read``: raises ReadElsewhere if a replica may answer meanwhile.
+        """
         self._answering = None
-        if self._home is None:
-            self._home = router.primary_engine()
-        return self._home
+        home = self._home
+        if home is None and joins:
+            home = router.reach(self._join, is_read=is_read).engine
+        elif home is None:
+            home = self._home = router.primary_engine()
+        return home
+
+    def _join(self, engine: Engine) -> Connection:
+        """Take the primary's connection into the transaction."""
+        return self._joined(engine, lambda: Session.connection(self, {"bind": engine}))
+
+    def _joined(self, engine: Engine, connect: Callable[[], Connection]) -> Connection:
+        self._home = engine  # before it begins, for the event below
+        try:
+            return connect()
+        except BaseException:
+            self._home = None
+            raise
 
     def _primary_connection(self, mapper: Any) -> Connection:
         """The connection of this transaction to the primary, which stays there from now on."""
         router = self._router
         assert router is not None
         self._hold(Hold.LOCKED, wrote=False)
-        return super().connection({"bind": self._at_home(router)})
+        return super().connection({"bind": self._at_home(router, joins=True)})
 
     def _notice(self, router: Router, clause: Any) -> None:
         """A statement runs on the primary: what it may have shown, committed by itself, and touched."""
@@ -128,7 +148,7 @@ class ScopedSession(Session):
         self._pin = self._home = self._home_connection = self._told = None
 
     def _may_have_committed(self) -> bool:
-        return self._committed or (self._home is not None and _is_autocommitting(self._home))
+        return self._committed or (self._home is not None and is_autocommitting(self._home))
 
     def _written(self, router: Router) -> Token | None:
         """The trace of a commit: as the server told it, else the moment by which it was done."""
@@ -138,11 +158,6 @@ class ScopedSession(Session):
             with suppress(ValueError):
                 return Token(position=router.dialect.parse_position(self._told))
         return Token(at=router.clock())
-
-
-def _is_autocommitting(engine: Engine) -> bool:
-    level = engine.get_execution_options().get("isolation_level")
-    return "AUTOCOMMIT" in (level, getattr(engine.dialect, "_on_connect_isolation_level", None))
 
 
 def _wanting(session: weakref.ref[ScopedSession]) -> Callable[[], bool]:

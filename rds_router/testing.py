@@ -25,12 +25,13 @@ from typing import Any
 
 from sqlalchemy.engine import URL, make_url
 
+from rds_router.captured import Routed
 from rds_router.core.observation import Observation, Report, Role
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.position import Position
 from rds_router.errors import ConfigurationError
 from rds_router.monitor import Monitor
-from rds_router.router import Routed, Router
+from rds_router.router import Router
 from rds_router.servers import ReplicaLike
 
 __all__ = ["Clock", "FixedServers", "assert_on_replicas", "fixed_router", "fixed_servers", "replica_of"]
@@ -111,6 +112,10 @@ class FixedServers(Monitor):
 
     def wake(self, name: str) -> None:
         """Nobody to wake."""
+
+    def wake_all(self) -> None:
+        """Tell the router anew."""
+        self.refresh()
 
     @property
     def is_running(self) -> bool:
@@ -235,6 +240,10 @@ class _Held:
 
     seconds: float
     has_all: bool = True
+
+    @property
+    def is_empty(self) -> bool:
+        return False
 
     def covers(self, other: Position, /) -> bool:
         return self.seconds >= other.seconds if isinstance(other, _Held) else self.has_all

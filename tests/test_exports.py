@@ -14,14 +14,17 @@ import pytest
 import rds_router
 
 PUBLIC = [
+    "CommitInDoubt",
     "ConfigurationError",
     "Contract",
     "Decision",
     "IamAuth",
     "Kind",
+    "NoPrimary",
     "NoServerAvailable",
     "Place",
     "PolicyError",
+    "PrimaryChanged",
     "Reason",
     "Replica",
     "Router",
@@ -36,6 +39,8 @@ PUBLIC = [
     "Token",
     "__version__",
     "classify",
+    "prepare_transactions",
+    "run_transaction",
     "scoped_session",
 ]
 

@@ -31,6 +31,10 @@ class Report:
     the replica's position is behind the primary's."""
     position: Position | None = None
     """How far it has applied (a replica) or written (a primary)."""
+    holds: Position | None = None
+    """All it contains, where that says more than the position does (MariaDB)."""
+    branched: Position | None = None
+    """Where a promoted server left its former primary's history; None when not known."""
     is_writable: bool | None = None
     """False when the server refuses writes of ordinary users; None when not known."""
     follows: bool | None = None
@@ -43,6 +47,11 @@ class Report:
     """Its own clock when it answered: seconds since 1970."""
     missing: tuple[str, ...] = ()
     """Grants the account lacks, each ending in what therefore stays unknown."""
+
+    @property
+    def contents(self) -> Position | None:
+        """All it is known to contain."""
+        return self.holds or self.position
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,11 @@ class RoutingPolicy:
     read_deadline: float = 2.0
     """A read on a replica is given up, and run again elsewhere, once its server has been silent for so long: it
     answered neither the read nor a probe. A read that takes long on a server that answers probes is not given up."""
+    failover_timeout: float = 10.0
+    """While there is no primary, how long a transaction that needs it waits before it fails; 0: not at all. An outage
+    older than this fails whoever comes at once."""
+    failover_queue: int = 1000
+    """How many may wait for a primary; if more come, who came first gets the error."""
     zone: str = ""
     """Replicas of this zone are preferred while one of them is eligible."""
     cluster: str = ""
@@ -155,6 +160,16 @@ def _share(name: str, value: Any) -> float:
     if not 0 < share <= 1:
         raise PolicyError(name, value, "a number above 0, up to 1")
     return share
+
+
+def _count(*, minimum: int) -> Callable[[str, Any], int]:
+    def check(name: str, value: Any) -> int:
+        number = _number(value)
+        if not (minimum <= number < math.inf and number == int(number)):
+            raise PolicyError(name, value, f"a whole number of at least {minimum}")
+        return int(number)
+
+    return check
 
 
 def _number(value: Any) -> float:
@@ -249,6 +264,8 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "probe_timeout": _seconds(minimum=0.05, maximum=60.0),
     "max_backoff": _seconds(minimum=0.0, maximum=3600.0),
     "read_deadline": _seconds(minimum=0.1, maximum=3600.0),
+    "failover_timeout": _seconds(minimum=0.0, maximum=3600.0),
+    "failover_queue": _count(minimum=1),
     "zone": _text,
     "cluster": _word,
     "pure_functions": _names,

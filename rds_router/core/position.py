@@ -41,6 +41,11 @@ Interval = tuple[int, int]
 class Position(Protocol):
     """A place in a cluster's history of writes. A partial order: two positions may be incomparable."""
 
+    @property
+    def is_empty(self) -> bool:
+        """True if every position of its flavour covers it."""
+        ...
+
     def covers(self, other: Position, /) -> bool:
         """True if everything up to ``other`` is contained in this position."""
         ...

@@ -2,10 +2,9 @@
 
 1. A snapshot (:class:`Topology`) is never changed; :func:`evolve` makes the next one from news.
 2. News is an :class:`~rds_router.core.observation.Observation`, a :class:`Drain`, or a new list of :class:`Server`.
-3. The primary of the moment is the configured one until exactly one other server accepts writes and follows
-   nobody, while it follows somebody or refuses writes itself; or is gone, and the other was seen as a replica
-   before (a promotion, not a stray server). Two that claim to be the primary change nothing.
-4. A replica's lag is what it reports, within the bounds that its position proves.
+3. The primary of the moment is the configured one until another shows that it has taken its place; while two claim
+   to be it and neither is shown to be the newer, nobody is written (:mod:`rds_router.core.election`).
+4. A replica's lag is what it reports, within the bounds that its position proves (:mod:`rds_router.core.lag`).
 5. Who is eligible is settled here, once for each news, so that a decision only picks. Health (``core/health.py``)
    and drains say who is not; the zone says who is near enough.
 """
@@ -13,11 +12,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from rds_router.core.election import GONE, claims, elect, is_another_server, refuses_writes
 from rds_router.core.health import AT_START, NEWCOMER, Health, State, after_answer, after_failure
+from rds_router.core.lag import measured_by
 from rds_router.core.observation import Observation, Report, Role
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.position import Position
@@ -84,6 +85,8 @@ class Seen:
     """Monotonic seconds: it holds everything that was committed before this moment."""
     was_replica: bool = False
     """It was seen as a replica since this process began."""
+    promoted_at: float | None = None
+    """When it was first seen to claim to be the primary after it had been a replica; None if that was not seen."""
     failures: int = 0
     """Probes that failed since the last good one."""
     health: Health = AT_START
@@ -142,6 +145,9 @@ class Topology:
     """Name of the primary of the moment."""
     generation: int = 0
     """Grows each time the primary changes."""
+    contested: tuple[str, ...] = ()
+    """Servers that claim to be the primary too, while neither they nor the primary of the moment is shown to be the
+    newer. Nobody is written meanwhile."""
     at: float = float("-inf")
     """Monotonic seconds of the last news."""
     eligible: tuple[Seen, ...] = ()
@@ -181,6 +187,49 @@ class Topology:
     def replicas(self) -> tuple[Seen, ...]:
         """All servers but the primary of the moment."""
         return tuple(seen for seen in self.servers if seen.server.name != self.writer)
+
+    @property
+    def lacks_primary(self) -> bool:
+        """True if the primary of the moment surely takes no writes, or must get none."""
+        writer = self[self.writer]
+        is_gone = writer.failures >= GONE and writer.silence is Objection.UNREACHABLE
+        return bool(self.contested) or is_gone or _is_read_only(writer)
+
+    def has_primary_since(self, at: float) -> bool:
+        """True if the primary of the moment, asked at ``at`` or later, takes writes, and nobody contests it."""
+        writer = self[self.writer]
+        news = writer.observation
+        has_answered = news is not None and news.at >= at and news.report is not None
+        return has_answered and not self.contested and not _is_read_only(writer)
+
+    def returned_since(self, old: Topology) -> Iterator[str]:
+        """The servers that answer again."""
+        before = {seen.server.name: seen for seen in old.servers}
+        for seen in self.servers:
+            was = before.get(seen.server.name)
+            if seen.observation is not None and seen.silence is None and was is not None and was.silence is not None:
+                yield seen.server.name
+
+    def answers_since(self, at: float | None) -> bool:
+        """True if the primary of the moment, asked at ``at`` or later, answers: it may be read, if not written."""
+        news = self[self.writer].observation
+        return news is not None and news.report is not None and (at is None or news.at >= at)
+
+    def primary_objections(self) -> tuple[str, ...]:
+        """Of each server why it is not the primary, in words; of one that may be it, that it accepts writes."""
+        return tuple(f"{seen.server.name} {self._primary_objection(seen)}" for seen in self.servers)
+
+    def _primary_objection(self, seen: Seen) -> str:
+        if seen.observation is None:
+            return Objection.UNSEEN.value
+        if seen.silence is not None:
+            return f"{seen.silence.value} ({seen.observation.error})"
+        if claims(seen):
+            return "claims to be the primary" if self.contested else "accepts writes"
+        report = seen.observation.report
+        if report is not None and report.follows:
+            return "is a replica"
+        return "refuses writes" if refuses_writes(seen) else "does not say what it is"
 
     def eligible_at(self, now: float) -> tuple[Seen, ...]:
         """The replicas whose last news is fresh enough to believe."""
@@ -247,19 +296,24 @@ def _moved(topology: Topology, heir: Seen) -> Topology:
 
 
 def _observed(topology: Topology, news: Observation, now: float) -> Topology:
+    before = topology[news.server].report
     servers = tuple(
         _heard(seen, news, topology.policy, now) if seen.server.name == news.server else seen
         for seen in topology.servers
     )
-    topology = _elected(replace(topology, servers=servers, at=max(topology.at, news.at)), now)
-    if news.report is None:
-        return topology
+    topology = replace(topology, servers=servers, at=max(topology.at, news.at))
+    if news.server == topology.writer and is_another_server(before, news.report):
+        topology = _moved(topology, topology[topology.writer])
+    topology = _elected(topology, now)
     if news.server == topology.writer:
         # What a replica said before can be dated only now, if the primary's news came later.
-        topology, told = _remembered(topology, news, news.report), topology.servers
+        topology = topology if news.report is None else _remembered(topology, news, news.report)
+        told = topology.servers
+    elif news.report is None:
+        return topology
     else:
         told = tuple(seen for seen in topology.servers if seen.server.name == news.server)
-    measured = {seen.server.name: _judged(_measured(topology, seen), topology, now) for seen in told}
+    measured = {seen.server.name: _judged(measured_by(topology, seen), topology, now) for seen in told}
     return replace(topology, servers=tuple(measured.get(seen.server.name, seen) for seen in topology.servers))
 
 
@@ -272,66 +326,63 @@ def _heard(seen: Seen, news: Observation, policy: RoutingPolicy, now: float) -> 
             well_since=float("inf"),
             health=after_failure(seen.health, policy, now=now, is_read=news.is_read),
         )
+    if is_another_server(seen.report, news.report):
+        seen = replace(seen, lag=None, as_of=None, was_replica=False, promoted_at=None)
     latency = seen.latency
     if news.took is not None:
         is_known = latency > 0.0 and not seen.failures
         latency = latency + _SMOOTHING * (news.took - latency) if is_known else news.took
-    return replace(
+    is_replica = news.report.role is Role.REPLICA
+    heard = replace(
         seen,
         observation=news,
         report=news.report,
         reported_at=news.at,
-        was_replica=seen.was_replica or news.report.role is Role.REPLICA,
+        was_replica=seen.was_replica or is_replica,
+        promoted_at=None if is_replica else seen.promoted_at,
         failures=0,
         well_since=min(seen.well_since, news.at),
         latency=latency,
     )
+    is_promoted = heard.was_replica and heard.promoted_at is None and claims(heard)
+    return replace(heard, promoted_at=news.at) if is_promoted else heard
 
 
 _SMOOTHING: Final = 0.2
 """What one probe counts in the latency: half of a change is seen after three."""
 
 
+def _outlives_primary(seen: Seen, topology: Topology) -> bool:
+    """The primary is silent, and the replica holds all it was last known to have: reads go on there for a while.
+
+    How old its data is cannot be told better than by the primary's last word, so that is its lag, and it grows. What
+    it is forgiven is ``hard_max_lag``: a primary may be silent to us, and be written by others.
+    """
+    if topology[topology.writer].silence is None or seen.lag is None or seen.lag > topology.policy.hard_max_lag:
+        return False
+    return bool(topology.history) and seen.as_of is not None and seen.as_of >= topology.history[-1][0]
+
+
 def _judged(seen: Seen, topology: Topology, now: float) -> Seen:
     """Its health by its last word, which may be measured anew by the primary's."""
     if seen.observation is None or seen.silence is not None:
         return seen
-    lag = 0.0 if seen.server.name == topology.writer else seen.lag
-    judged = after_answer(seen.health, lag, topology.policy, now=now)
+    is_fit = seen.server.name == topology.writer or _outlives_primary(seen, topology)
+    judged = after_answer(seen.health, 0.0 if is_fit else seen.lag, topology.policy, now=now)
     return seen if judged is seen.health else replace(seen, health=judged)
 
 
 def _elected(topology: Topology, now: float) -> Topology:
-    """Rule 3: follow a primary that moved; never choose between two that claim it."""
-    claimants = [seen for seen in topology.servers if _claims(seen) and not seen.is_old_at(now, topology.policy)]
-    if len(claimants) != 1 or claimants[0].server.name == topology.writer:
-        return topology
-    (heir,) = claimants
-    writer = topology[topology.writer]
-    is_left = writer.failures >= _GONE or _refuses_writes(writer)
-    return _moved(topology, heir) if _follows_somebody(writer) or (is_left and heir.was_replica) else topology
+    """Rule 3: follow a primary that moved, to another name or behind its own."""
+    name, contested = elect(topology, now)
+    if name != topology.writer:
+        return replace(_moved(topology, topology[name]), contested=())
+    return topology if contested == topology.contested else replace(topology, contested=contested)
 
 
-_GONE: Final = 2
-"""Failed probes in a row: a single one may be lost on its way, and two primaries cost more than a second without."""
-
-
-def _claims(seen: Seen) -> bool:
-    """Its last word, not older than its last error, is that it accepts writes and follows nobody."""
+def _is_read_only(seen: Seen) -> bool:
     report = seen.observation.report if seen.observation else None
-    return report is not None and report.role is Role.PRIMARY and report.is_writable is not False
-
-
-def _follows_somebody(seen: Seen) -> bool:
-    """Its last word is that it replicates from another server."""
-    report = seen.observation.report if seen.observation else None
-    return report is not None and bool(report.follows)
-
-
-def _refuses_writes(seen: Seen) -> bool:
-    """Its last word is that it takes no writes, which its owner may have told it for an hour of maintenance."""
-    report = seen.observation.report if seen.observation else None
-    return report is not None and (report.role is Role.REPLICA or report.is_writable is False)
+    return report is not None and report.is_writable is False
 
 
 def _remembered(topology: Topology, news: Observation, report: Report) -> Topology:
@@ -342,63 +393,6 @@ def _remembered(topology: Topology, news: Observation, report: Report) -> Topolo
         return replace(topology, heartbeat=heartbeat)
     history = (*topology.history[-HISTORY + 1 :], (news.at, report.position))
     return replace(topology, history=history, heartbeat=heartbeat)
-
-
-def _measured(topology: Topology, seen: Seen) -> Seen:
-    """Rule 4: the lag and the moment a replica's data is complete to, by its last word."""
-    news = seen.observation
-    report = news.report if news else None
-    if news is None or report is None or seen.server.name == topology.writer:
-        return seen
-    held, missing = _dated(topology.history, report.position)
-    as_of = seen.as_of
-    if as_of is not None and missing is not None and missing <= as_of:
-        as_of = None  # it lacks what it had: its data was put back to an older state
-    lag = report.lag
-    if topology.policy.heartbeat:
-        lag, held = _by_heartbeat(topology, report, held)
-    elif report.lag_grows_when_idle and held is not None and missing is None:
-        lag = 0.0
-    if lag is not None and held is not None:
-        # A figure may be too high (the age of the last transaction, a thread that has just started) ...
-        lag = min(lag, max(0.0, news.at - held))
-    if lag is not None and missing is not None:
-        # ... and too low: a replica cut off from its primary reports 0 until replica_net_timeout, but it lacks
-        # something that the primary had committed by then.
-        lag = max(lag, news.at - missing)
-    if held is None and report.position is None and lag is not None and not topology.policy.heartbeat:
-        held = news.at - lag - _RESOLUTION
-    if held is not None:
-        as_of = held if as_of is None else max(held, as_of)
-    return replace(seen, lag=lag, as_of=as_of)
-
-
-def _by_heartbeat(topology: Topology, report: Report, held: float | None) -> tuple[float | None, float | None]:
-    """Lag by the row's age on the replica, and the moment its data is complete to."""
-    if topology.heartbeat is None or report.heartbeat is None:
-        return None, held
-    asked_at, beat = topology.heartbeat
-    lag = max(0.0, beat - report.heartbeat)
-    if report.position is None:
-        # The primary was asked right after the row was renewed, or found younger than half an interval.
-        held = asked_at - topology.policy.probe_interval / 2 - lag
-    return lag, held
-
-
-_RESOLUTION: Final = 2.0
-"""Seconds_Behind counts whole seconds by the replica's clock: without positions, a margin."""
-
-
-def _dated(history: tuple[tuple[float, Position], ...], position: Position | None) -> tuple[float | None, float | None]:
-    """When the primary was last known to have no more than ``position``, and first known to have more."""
-    if position is None:
-        return None, None
-    missing: float | None = None
-    for at, place in reversed(history):
-        if position.covers(place):
-            return at, missing
-        missing = at
-    return None, missing
 
 
 def _settle(topology: Topology, now: float) -> Topology:

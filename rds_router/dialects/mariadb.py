@@ -22,10 +22,12 @@ def read(answers: Answers, /) -> Report:
     is_writable = None if None in refusals else not any(refusals)
     follows = None if connections is None else bool(connections)
     role = role_of(follows=follows, is_writable=is_writable)
+    position = _position(server, is_replica=role is Role.REPLICA)
     return Report(
         role=role,
         lag=furthest(seconds_behind(connection) for connection in connections or ()),
-        position=_position(server, is_replica=role is Role.REPLICA),
+        position=position,
+        holds=_holds(server) if role is Role.PRIMARY and position is not None else None,
         is_writable=is_writable,
         follows=follows,
         identity=_identity(server),
@@ -61,6 +63,12 @@ def _position(server: Row, *, is_replica: bool) -> MariaDBGtidList | None:
     committed = {domain: sequence for domain, _, sequence in applied.gtids}
     others = tuple(gtid for gtid in logged.gtids if gtid[2] <= committed.get(gtid[0], 0))
     return MariaDBGtidList(applied.gtids + own + others)
+
+
+def _holds(server: Row) -> MariaDBGtidList | None:
+    """Of every server the last GTID that this one, which applies nothing, has in its log or has applied."""
+    applied, logged = _gtids(server.get("gtid_slave_pos")), _gtids(server.get("gtid_binlog_state"))
+    return None if applied is None or logged is None else applied.union(logged)
 
 
 def _gtids(value: object) -> MariaDBGtidList | None:

@@ -59,7 +59,7 @@ def verdict_of_error(error: BaseException, /) -> Verdict:
     """What an error of PyMySQL, mysqlclient, MySQL Connector, aiomysql, asyncmy or MariaDB Connector means."""
     if isinstance(error, (OSError, EOFError)):
         return Verdict.GONE
-    code, text = _code_of(error), str(error)
+    code, text = code_of(error), str(error)
     if code in _VERDICT_BY_TEXT:
         pattern, verdict = _VERDICT_BY_TEXT[code]
         return verdict if pattern.search(text) else Verdict.STATEMENT
@@ -72,7 +72,8 @@ def verdict_of_error(error: BaseException, /) -> Verdict:
     return Verdict.STATEMENT
 
 
-def _code_of(error: BaseException) -> int | None:
+def code_of(error: BaseException) -> int | None:
+    """The server's or the driver's number of an error, whichever driver raised it."""
     for code in (getattr(error, "errno", None), *error.args[:1]):
         if isinstance(code, int):
             return code

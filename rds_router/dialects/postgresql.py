@@ -40,6 +40,8 @@ def read(answers: Answers, /) -> Report:
         lag=(seconds_of(control.get("checkpoint_age")) if lag is None else lag) if in_recovery else None,
         lag_grows_when_idle=True,
         position=_position(server.get("lsn"), timelines),
+        # Of a promoted server this stands where it left the former primary's log.
+        branched=None if in_recovery is not False else position_of(Lsn.parse, server.get("replayed")),
         is_writable=None if in_recovery is None else not in_recovery and writes_by_default,
         follows=in_recovery,
         identity=_identity(control.get("system_identifier"), server.get("started_at")),
@@ -134,12 +136,12 @@ _WRITTEN = """(SELECT bytes
            ELSE 0 END
     FROM (SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn AS bytes) AS here)"""
 _AS_TEXT = "upper(to_hex(div({0}, 4294967296)::bigint) || '/' || to_hex(mod({0}, 4294967296)::bigint))"
-_TIMELINE = "('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int"
+TIMELINE = "('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int"
 
 COMMIT_AND_TELL: Final = b"SELECT txid_current_if_assigned() IS NOT NULL; COMMIT; SELECT pg_current_wal_insert_lsn()"
 """One simple query, one round trip: has this transaction written, its end, and the next record's place."""
 ABOUT_THE_LOG: Final = (
-    f"SELECT CASE WHEN NOT pg_is_in_recovery() THEN {_TIMELINE} END,"
+    f"SELECT CASE WHEN NOT pg_is_in_recovery() THEN {TIMELINE} END,"
     " pg_size_bytes(current_setting('wal_segment_size')), current_setting('wal_block_size')::int"
 )
 """Timeline (NULL on a standby), segment size and page size: what the line above leaves out because it stays."""
@@ -161,7 +163,8 @@ POSTGRESQL = Dialect(
             "SELECT pg_is_in_recovery() AS in_recovery,"
             " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()::text"
             f" ELSE (SELECT {_AS_TEXT.format('w.bytes')} FROM {_WRITTEN} AS w (bytes)) END AS lsn,"
-            f" CASE WHEN NOT pg_is_in_recovery() THEN {_TIMELINE} END AS timeline,"
+            f" CASE WHEN NOT pg_is_in_recovery() THEN {TIMELINE} END AS timeline,"
+            " pg_last_wal_replay_lsn()::text AS replayed,"
             " extract(epoch FROM now() - pg_last_xact_replay_timestamp())::float8 AS replay_age,"
             " extract(epoch FROM clock_timestamp())::float8 AS clock,"
             " extract(epoch FROM pg_postmaster_start_time())::numeric(20, 6)::text AS started_at,"
@@ -181,7 +184,7 @@ POSTGRESQL = Dialect(
         Query("receiver", "SELECT status, received_tli AS received_timeline FROM pg_stat_wal_receiver"),
     ),
     read=read,
-    position_after_write=f"SELECT {_AS_TEXT.format('w.bytes')} || '@' || {_TIMELINE} FROM {_WRITTEN} AS w (bytes)",
+    position_after_write=f"SELECT {_AS_TEXT.format('w.bytes')} || '@' || {TIMELINE} FROM {_WRITTEN} AS w (bytes)",
     parse_position=Lsn.parse,
     guard=("SET default_transaction_read_only = on",),
     verdict_of_error=verdict_of_error,

@@ -241,6 +241,11 @@ class Connection:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
+    def hang_up(self) -> None:
+        """Tell the client that the server has gone. What the client sends until it hears of it still arrives there."""
+        with suppress(OSError):
+            self._client.shutdown(socket.SHUT_WR)
+
     def __repr__(self) -> str:
         state = "open" if self.is_open else "ended"
         return f"<Connection from {self.client_port}: {self.passed['server']} / {self.passed['client']} {state}>"

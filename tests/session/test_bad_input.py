@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import create_engine, insert, make_url, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from rds_router import ConfigurationError, Replica, Router, RoutingPolicy, RoutingSession
+from rds_router import ConfigurationError, NoPrimary, Replica, Router, RoutingPolicy, RoutingSession
 from rds_router.events import Event, PrimaryIn, PrimaryOut, ReplicaOut, SameServer, WritableReplica
 from rds_router.lab import Cluster
 from tests.session.conftest import MakeStage
@@ -36,7 +36,8 @@ def told(events: list[Event], kind: type[Event]) -> list[str]:
 
 def watched(primary: Any, replicas: list[Any]) -> tuple[Router, list[Event]]:
     """A router that has asked every server once."""
-    router = Router(primary, replicas, policy=RoutingPolicy(probe_interval=3600.0, probe_timeout=5.0, causal_wait=0.0))
+    policy = RoutingPolicy(probe_interval=3600.0, probe_timeout=5.0, causal_wait=0.0, failover_timeout=0.5)
+    router = Router(primary, replicas, policy=policy)
     events: list[Event] = []
     router.events.listen(events.append)
     router.refresh(10)
@@ -68,7 +69,7 @@ def test_an_unreachable_primary_stops_no_reads(mariadb_urls: list[str], closed_p
     router, events = watched(Replica(dead, name="main"), [Replica(mariadb_urls[1], name="r1")])
     with router, RoutingSession(router=router) as session:
         assert session.scalar(A_READ) == "ann"
-        with pytest.raises(OperationalError, match="Can't connect"):
+        with pytest.raises(NoPrimary, match="Can't connect"):
             session.execute(insert(users).values(id=11, name="eva"))
         session.rollback()
         assert session.scalar(A_READ) == "ann"
@@ -78,11 +79,11 @@ def test_an_unreachable_primary_stops_no_reads(mariadb_urls: list[str], closed_p
 
 
 def test_nobody_answers(closed_port: int) -> None:
-    """Everything is named, nothing hangs, and a read fails with the driver's own error."""
+    """Everything is named, nothing hangs, and a read that needs the primary says what each server said."""
     url = f"mysql+pymysql://app:{SECRET}@127.0.0.1:{closed_port}/app"
     router, events = watched(Replica(url, name="main"), [Replica(url.replace("127.0.0.1", "127.0.0.2"), name="r1")])
     with router, RoutingSession(router=router) as session:
-        with pytest.raises(OperationalError, match="Can't connect"):
+        with pytest.raises(NoPrimary, match=r"main unreachable .*Can't connect.*; r1 unreachable"):
             session.scalar(A_READ)
         assert "r1 unreachable" in str(router.explain(A_READ))
     assert len(told(events, PrimaryOut)) == len(told(events, ReplicaOut)) == 1
@@ -197,7 +198,7 @@ def test_a_primary_that_refuses_writes(on_mariadb: MakeStage, mariadb_cluster: C
     """Told with the remedy when seen, and once more when it is well again; reads go on."""
     admin(mariadb_cluster.primary, "SET GLOBAL read_only = 1")
     try:
-        stage = on_mariadb()
+        stage = on_mariadb(policy={"failover_timeout": 0.2})
         (out,) = told(stage.events, PrimaryOut)
         assert "server='primary' why='read-only'" in out
         assert "point the router at the primary, or make this server writable" in out
@@ -205,7 +206,7 @@ def test_a_primary_that_refuses_writes(on_mariadb: MakeStage, mariadb_cluster: C
         with stage.watching() as seen:
             assert session.scalar(A_READ) == "ann"
         assert seen.parts == ["replica"]
-        with pytest.raises(DBAPIError, match="read-only"):
+        with pytest.raises(NoPrimary, match="primary refuses writes"):
             session.execute(insert(users).values(id=11, name="eva"))
     finally:
         admin(mariadb_cluster.primary, "SET GLOBAL read_only = 0")

@@ -18,7 +18,10 @@ from rds_router.core.token import Token
 from rds_router.core.topology import Server
 from rds_router.wishes import asked
 
-_REPORT = ("role", "lag", "position", "is_writable", "follows", "heartbeat", "lag_grows_when_idle", "identity", "clock")
+_REPORT = (
+    *("role", "lag", "position", "holds", "branched", "is_writable", "follows", "heartbeat", "lag_grows_when_idle"),
+    *("identity", "clock"),
+)
 
 
 def scenarios(folder: Path) -> list[Any]:
@@ -45,8 +48,9 @@ def observation(name: str, fields: dict[str, Any], *, at: float) -> Observation:
     role = fields.get("role", "primary" if name == "db" else "replica")
     usual = {"is_writable": role == "primary", "follows": role == "replica"}
     given = {**usual, **{key: fields[key] for key in _REPORT if key in fields}, "role": Role(role)}
-    if given.get("position") is not None:
-        given["position"] = parse_position(given["position"])
+    for each in ("position", "holds", "branched"):
+        if given.get(each) is not None:
+            given[each] = parse_position(given[each])
     return Observation(name, fields.get("at", at), Report(**given), took=fields.get("took"))
 
 

@@ -13,14 +13,17 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from typing_extensions import assert_type
 
 from rds_router import (
+    CommitInDoubt,
     ConfigurationError,
     Contract,
     Decision,
     IamAuth,
     Kind,
+    NoPrimary,
     NoServerAvailable,
     Place,
     PolicyError,
+    PrimaryChanged,
     Reason,
     Replica,
     Router,
@@ -35,6 +38,8 @@ from rds_router import (
     Token,
     __version__,
     classify,
+    prepare_transactions,
+    run_transaction,
     scoped_session,
 )
 from rds_router.flask import SQLAlchemy, primary_only, reads
@@ -100,6 +105,8 @@ with router.primary.connect() as connection:
     connection.execute(text("SELECT 1"))
 primary: Engine = router.primary
 reader: Engine = router.reader
+with router.deadline(2.0):
+    pass
 stop = router.events.listen(lambda event: print(event))
 stop()
 
@@ -128,7 +135,11 @@ with make_session() as session:
     assert_type(Token.parse("mariadb:0-1-5"), Token)
     with router.read_after("mariadb:0-1-5") as reading:
         assert_type(reading, Router)
+prepare_transactions(router)
+assert_type(run_transaction(make_session, lambda session: len(session.scalars(select(Post)).all())), int)
+run_transaction(make_session, lambda session: None, attempts=5, timeout=10.0)
 registry = scoped_session(make_session)
+assert_type(run_transaction(registry, lambda session: "x"), str)
 with registry.reading("any"), registry.using_primary():
     assert_type(registry.token, Token | None)
 
@@ -159,7 +170,10 @@ assert_type(bounded_view(1), str)
 
 # --- errors
 
-errors: list[type[RouterError]] = [ConfigurationError, NoServerAvailable, PolicyError, RouterClosed, StaleRead]
+errors: list[type[RouterError]] = [
+    *(CommitInDoubt, ConfigurationError, NoPrimary, NoServerAvailable, PolicyError, PrimaryChanged, RouterClosed),
+    StaleRead,
+]
 assert_type(StaleRead("stale").objects, tuple[str, ...])
 not_a_value: type[ValueError] = ConfigurationError
 assert_type(NoServerAvailable("none").objections, tuple[str, ...])

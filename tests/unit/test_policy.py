@@ -38,6 +38,8 @@ drawn: dict[str, st.SearchStrategy[Any]] = {
     "probe_timeout": st.floats(0.05, 60.0),
     "max_backoff": st.floats(0.0, 3600.0),
     "read_deadline": st.floats(0.1, 3600.0),
+    "failover_timeout": st.floats(0.0, 3600.0),
+    "failover_queue": st.integers(1, 10**6),
     "zone": st.text(max_size=10),
     "cluster": st.from_regex(r"[A-Za-z0-9._-]{0,64}", fullmatch=True),
     "pure_functions": names,

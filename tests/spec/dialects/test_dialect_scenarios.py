@@ -83,12 +83,12 @@ def value_of(value: Any) -> Any:
 
 
 def expected(fields: dict[str, Any]) -> Report:
-    position = fields.get("position")
+    positions = {name: fields.get(name) for name in ("position", "holds", "branched")}
     return Report(
         **{
             **fields,
             "role": Role(fields["role"]),
-            "position": None if position is None else parse_position(position),
+            **{name: None if text is None else parse_position(text) for name, text in positions.items()},
             "missing": tuple(fields.get("missing", ())),
         }
     )

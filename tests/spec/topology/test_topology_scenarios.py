@@ -2,8 +2,9 @@
 
 A step is ``[at, server, what its probe said]`` (see core_values.observation; it is told at once), ``[at, "list",
 servers]`` for a new server list, ``[at, "drain", server]``, ``[at, "undrain", server]``, or ``[at, "then", what must be
-believed now]``: ``repr``, ``writer``, ``clock``, ``generation``, ``eligible``, ``is_even``, ``steady_from``, and by
-server ``objections``, ``lag``, ``as_of``, ``shares`` (the weight that counts) and ``latency``.
+believed now]``: ``repr``, ``writer``, ``clock``, ``generation``, ``contested``, ``lacks_primary``, ``eligible``,
+``is_even``, ``steady_from``, and by server ``objections``, ``lag``, ``as_of``, ``shares`` (the weight that counts) and
+``latency``.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def described(topology: Topology, now: float) -> dict[str, Any]:
         "writer": topology.writer,
         "generation": topology.generation,
         "clock": None if topology.clock is None else list(topology.clock),
+        "contested": list(topology.contested),
+        "lacks_primary": topology.lacks_primary,
         "eligible": [seen.server.name for seen in topology.eligible_at(now)],
         "objections": {name: seen.objection.name if seen.objection else None for name, seen in by_name.items()},
         "lag": {name: None if seen.lag is None else round(seen.lag, 6) for name, seen in by_name.items()},

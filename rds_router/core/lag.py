@@ -1,0 +1,72 @@
+"""How far behind a replica is: what it says, within the bounds that its position and the primary's prove."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from rds_router.core.observation import Report
+from rds_router.core.position import Position
+
+if TYPE_CHECKING:
+    from rds_router.core.topology import Seen, Topology
+
+
+def measured_by(topology: Topology, seen: Seen) -> Seen:
+    """The replica with its lag, and the moment a replica's data is complete to, by its last word."""
+    news = seen.observation
+    report = news.report if news else None
+    if news is None or report is None or seen.server.name == topology.writer:
+        return seen
+    held, missing = _dated(topology.history, report.position)
+    as_of = seen.as_of
+    if as_of is not None and missing is not None and missing <= as_of:
+        as_of = None  # it lacks what it had: its data was put back to an older state
+    lag = report.lag
+    if topology.policy.heartbeat:
+        lag, held = _by_heartbeat(topology, report, held)
+    elif report.lag_grows_when_idle and held is not None and missing is None:
+        lag = 0.0
+    if lag is None and held is not None and missing is None and topology[topology.writer].silence is not None:
+        # A replica without its primary tells no figure (MySQL, MariaDB): it is as old as the primary's last word.
+        lag = max(0.0, news.at - held)
+    if lag is not None and held is not None:
+        # A figure may be too high (the age of the last transaction, a thread that has just started) ...
+        lag = min(lag, max(0.0, news.at - held))
+    if lag is not None and missing is not None:
+        # ... and too low: a replica cut off from its primary reports 0 until replica_net_timeout, but it lacks
+        # something that the primary had committed by then.
+        lag = max(lag, news.at - missing)
+    if held is None and report.position is None and lag is not None and not topology.policy.heartbeat:
+        held = news.at - lag - _RESOLUTION
+    if held is not None:
+        as_of = held if as_of is None else max(held, as_of)
+    return replace(seen, lag=lag, as_of=as_of)
+
+
+def _by_heartbeat(topology: Topology, report: Report, held: float | None) -> tuple[float | None, float | None]:
+    """Lag by the row's age on the replica, and the moment its data is complete to."""
+    if topology.heartbeat is None or report.heartbeat is None:
+        return None, held
+    asked_at, beat = topology.heartbeat
+    lag = max(0.0, beat - report.heartbeat)
+    if report.position is None:
+        # The primary was asked right after the row was renewed, or found younger than half an interval.
+        held = asked_at - topology.policy.probe_interval / 2 - lag
+    return lag, held
+
+
+_RESOLUTION: Final = 2.0
+"""Seconds_Behind counts whole seconds by the replica's clock: without positions, a margin."""
+
+
+def _dated(history: tuple[tuple[float, Position], ...], position: Position | None) -> tuple[float | None, float | None]:
+    """When the primary was last known to have no more than ``position``, and first known to have more."""
+    if position is None:
+        return None, None
+    missing: float | None = None
+    for at, place in reversed(history):
+        if position.covers(place):
+            return at, missing
+        missing = at
+    return None, missing
