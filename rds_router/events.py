@@ -221,6 +221,16 @@ class GrantMissing(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class NewsNotShared(Event):
+    """This process and the others on its host do not tell each other what servers answered."""
+
+    remedy = "each process asks for itself meanwhile; share_observations=False says that this is meant"
+
+    directory: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReadOnPrimary(Event):
     """A read went to the primary because no replica was eligible. Counted each time, told once an outage."""
 

@@ -28,6 +28,7 @@ from rds_router.dialects import dialect_for, run_probe
 from rds_router.dialects.base import Dialect, Row, Verdict
 from rds_router.dialects.heartbeat import Heartbeat, heartbeat_for, is_young
 from rds_router.servers import Target
+from rds_router.sharing import Sharing
 
 
 class Prober:
@@ -147,12 +148,14 @@ class Monitor:
         publish: Callable[[Observation, Dialect], None],
         is_writer: Callable[[str], bool],
         pause: Callable[[str], float],
+        sharing: Sharing | None = None,
     ) -> None:
-        """``pause(name)``: seconds between two probes of a server that nobody asks for."""
+        """``pause(name)``: seconds between two probes of a server that nobody asks for. ``sharing``: with whom."""
         self.probers = tuple(probers)
         self._publish = publish
         self.is_writer = is_writer
         self.pause = pause
+        self.sharing = sharing
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._wakes = {prober.name: threading.Event() for prober in self.probers}
@@ -169,6 +172,8 @@ class Monitor:
 
     def start(self) -> None:
         """Begin to watch. The caller makes sure that this is called once."""
+        if self.sharing is not None:
+            self.sharing.open()
         self._threads = [
             threading.Thread(
                 target=_watch,
@@ -215,6 +220,8 @@ class Monitor:
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, end - time.monotonic()))
+        if self.sharing is not None:
+            self.sharing.close()
 
     def forked(self) -> None:
         """In a forked child: no thread lives, every lock may be held by one that does not."""
@@ -223,6 +230,8 @@ class Monitor:
         self._wakes = {prober.name: threading.Event() for prober in self.probers}
         self._turned = threading.Condition()
         self._done = dict(self._begun)
+        if self.sharing is not None:
+            self.sharing.forked()
         for prober in self.probers:
             prober.forked()
 
@@ -252,21 +261,26 @@ def _watch(monitor: weakref.ref[Monitor], prober: Prober, stop: threading.Event,
     """The life of a monitor thread. It holds no reference that keeps a forgotten router alive."""
     try:
         while not stop.is_set():
-            wake.clear()
             owner = monitor()
             if owner is None:
                 break
             owner.began(prober.name)
-            as_primary = owner.is_writer(prober.name)
+            # After that: who hurries from now on waits for the probe after this one.
+            is_asked = wake.is_set()
+            wake.clear()
+            as_primary, sharing = owner.is_writer(prober.name), owner.sharing
             del owner
-            observation = prober.probe(as_primary=as_primary)
+            if sharing is None:
+                observation = prober.probe(as_primary=as_primary)
+            else:
+                observation = sharing.turn(prober, as_primary=as_primary, is_asked=is_asked, wake=wake)
             owner = monitor()
             if owner is None or stop.is_set():
                 break
             owner.turned(observation, prober.dialect)
             pause = owner.pause(prober.name)
             del owner
-            wake.wait(pause)
+            wake.wait(pause if sharing is None else sharing.pause(observation, pause))
     finally:
         prober.close()
 

@@ -56,6 +56,7 @@ from rds_router.outage import Outage, deadline
 from rds_router.patience import Patience
 from rds_router.routed_engine import RoutedEngine
 from rds_router.servers import ReplicaLike, targets
+from rds_router.sharing import sharing_of
 
 _T = TypeVar("_T")
 A_READ: Final = Statement(Kind.READ, "asked for")
@@ -141,6 +142,7 @@ class Router:
             publish=self._observe,
             is_writer=self._is_writer,
             pause=self._pause,
+            sharing=sharing_of(found, self.policy, clock=clock, tell=self.events.emit),
         )
         self._outage = Outage(
             policy=self.policy,

@@ -88,6 +88,9 @@ class RoutingPolicy:
     max_backoff: float = 60.0
     """A replica that is down is asked ever more rarely, up to this, by a pause drawn from 0 on. Not while the primary
     is missing: the replica may be the next one."""
+    share_observations: bool = True
+    """Processes on one host that watch the same servers tell each other what these answered, so that each server is
+    asked once an interval by all of them together. Linux only; a directory of the user's own holds the files."""
     read_deadline: float = 2.0
     """A read on a replica is given up, and run again elsewhere, once its server has been silent for so long: it
     answered neither the read nor a probe. A read that takes long on a server that answers probes is not given up."""
@@ -263,6 +266,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "probe_interval": _seconds(minimum=0.01, maximum=3600.0),
     "probe_timeout": _seconds(minimum=0.05, maximum=60.0),
     "max_backoff": _seconds(minimum=0.0, maximum=3600.0),
+    "share_observations": _boolean,
     "read_deadline": _seconds(minimum=0.1, maximum=3600.0),
     "failover_timeout": _seconds(minimum=0.0, maximum=3600.0),
     "failover_queue": _count(minimum=1),

@@ -37,6 +37,7 @@ drawn: dict[str, st.SearchStrategy[Any]] = {
     "probe_interval": st.floats(0.01, 3600.0),
     "probe_timeout": st.floats(0.05, 60.0),
     "max_backoff": st.floats(0.0, 3600.0),
+    "share_observations": st.booleans(),
     "read_deadline": st.floats(0.1, 3600.0),
     "failover_timeout": st.floats(0.0, 3600.0),
     "failover_queue": st.integers(1, 10**6),
