@@ -1,4 +1,4 @@
-"""A psycopg 3 connection that does not wait for a silent server for ever.
+"""A psycopg 3 connection to a replica: it does not wait for a silent server for ever, and streams in autocommit too.
 
 Neither ``tcp_user_timeout`` nor ``statement_timeout`` ends a query on a server that was stopped: its kernel goes on
 acknowledging, and it cannot look at its own clock. But psycopg waits in steps of a tenth of a second, to let Ctrl-C in,
@@ -25,6 +25,12 @@ def connection_class(patience: Patience) -> type[psycopg.Connection[Any]]:
         def _connect_gen(cls, *arguments: Any, **options: Any) -> Any:
             # connect_timeout, libpq's and psycopg's, has a floor of 2 s.
             return _connected(super()._connect_gen(*arguments, **options), patience)
+
+        def cursor(self, name: str = "", **options: Any) -> Any:
+            if name and self.autocommit:
+                # A stream (yield_per) outside of a transaction: PostgreSQL allows it for cursors that outlive theirs.
+                options["withhold"] = True
+            return super().cursor(name, **options)
 
         def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
             return _wait(self, _answered(gen, self, patience), *arguments, **options)

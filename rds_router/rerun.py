@@ -2,7 +2,8 @@
 
 1. Refused as a write by a read-only replica: on the primary, and its shape is remembered (R9).
 2. The replica is gone, full, or lets nobody in: on another one, or on the primary if there is none (R10).
-3. Whatever else goes wrong is the caller's to see.
+3. This process has no connection to it left: likewise, and nothing is wrong with the replica.
+4. Whatever else goes wrong is the caller's to see.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import Any, Final
 
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 
 from rds_router.core.scope import Hold
 from rds_router.dialects.base import Verdict
+from rds_router.events import ReadRetried
 from rds_router.session_scope import ScopedSession
 
 _SERVERS_FAULT: Final = (Verdict.GONE, Verdict.TOO_MANY, Verdict.LOGIN)
@@ -24,15 +27,21 @@ _SERVERS_FAULT: Final = (Verdict.GONE, Verdict.TOO_MANY, Verdict.LOGIN)
 class RerunningSession(ScopedSession):
     """A Session whose reads survive the replica that they were sent to."""
 
-    def _may_run_again(self, statement: Any, error: DBAPIError, failed: set[str]) -> bool:
+    def _may_run_again(self, statement: Any, error: DBAPIError | NoConnectionLeft) -> bool:
         """A replica failed the statement, nothing of it was delivered, and this transaction has written nothing."""
         router, server = self._router, self._answering
-        if router is None or server is None or self._scope.wrote or error.orig is None or server in failed:
+        if router is None or server is None or self._scope.wrote or server in self._failed:
             return False
-        failed.add(server)
+        if isinstance(error, NoConnectionLeft):
+            router.events.emit(ReadRetried(server, str(error.args[0])))
+            self._leave(server)
+            return True
+        if error.orig is None:
+            return False
         verdict = router.verdict_of(error.orig)
         if verdict is Verdict.READ_ONLY:
             # R9: it was a write after all. On the primary this time, as its shape from now on.
+            self._failed |= {server}
             router.healed(statement, server, error.orig)
             self._hold(Hold.WROTE, wrote=True)
             return True
@@ -40,10 +49,15 @@ class RerunningSession(ScopedSession):
             # R10: on another replica, or on the primary if there is none.
             router.lost(server, error.orig)
             self._take_out(router.replica_engine(server))
-            self._scope = replace(self._scope, pinned=None)
-            self._pin = None
+            self._leave(server)
             return True
         return False
+
+    def _leave(self, server: str) -> None:
+        """This statement is not sent there again, and the transaction reads elsewhere from now on."""
+        self._failed |= {server}
+        self._scope = replace(self._scope, pinned=None)
+        self._pin = None
 
     def _take_out(self, engine: Engine) -> None:
         """A connection that broke inside a SessionTransaction stays in it and makes commit() raise."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, UnboundExecutionError
+from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.orm import scoped_session as _scoped_session
 
@@ -233,7 +234,7 @@ class RoutingSession(RerunningSession):
         self._answering = None
         is_change = getattr(statement, "is_dml", False)
         self._changing += is_change
-        failed: set[str] | None = None
+        failed = self._failed
         try:
             while True:
                 try:
@@ -241,11 +242,11 @@ class RoutingSession(RerunningSession):
                     if router.policy.stale_writes != "allow":
                         options["execution_options"][OPTION].settle(self._answering)
                     return result
-                except DBAPIError as error:
-                    failed = failed or set()
-                    if not self._may_run_again(statement, error, failed):
+                except (DBAPIError, NoConnectionLeft) as error:
+                    if not self._may_run_again(statement, error):
                         raise
         finally:
+            self._failed = failed
             self._changing -= is_change
             self._statement, self._call_wish = outer
 
@@ -289,7 +290,7 @@ class RoutingSession(RerunningSession):
             return pin[1]
         if self.twophase:
             return self._on_primary(router, Hold.TWO_PHASE, clause)
-        if statement.kind is Kind.READ and (scope is FRESH or scope.has_only_read):
+        if statement.kind is Kind.READ and (scope is FRESH or scope.has_only_read) and not self._failed:
             topology = router.topology
             name = router.first_read(scope.seen)
             if name is not None:
@@ -302,7 +303,7 @@ class RoutingSession(RerunningSession):
         return self._decided(router, statement, scope, clause)
 
     def _decided(self, router: Router, statement: Any, scope: Scope, clause: Any, *, may_turn: bool = True) -> Engine:
-        decision = router.route(statement, scope, clause=clause)
+        decision = router.route(statement, scope, exclude=self._failed, clause=clause)
         before, self._scope = self._scope, decision.statement_effect(self._scope)
         if not decision.is_replica:
             self._pin = None

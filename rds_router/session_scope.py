@@ -57,6 +57,8 @@ class ScopedSession(Session):
             stale_writes.listen()
         # The replica that the statement under way was sent to.
         self._answering: str | None = None
+        # Those that have failed it.
+        self._failed: frozenset[str] = frozenset()
 
     @property
     def token(self) -> Token | None:
