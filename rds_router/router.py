@@ -420,12 +420,10 @@ class Router:
         return health.pause(topology[name].health, self.policy, draw=self._random(), is_urgent=is_urgent)
 
     def _patience(self, name: str) -> Patience:
+        clock, wake = self.clock, self._monitor.wake
+        deadline = self.policy.read_deadline
         return Patience(
-            name,
-            self.policy.read_deadline,
-            clock=self.clock,
-            heard=lambda: self._topology[name].heard_at,
-            ask=lambda: self._monitor.wake(name),
+            name, deadline, clock=clock, heard=lambda: self._topology[name].heard_at, ask=lambda: wake(name)
         )
 
     def _observe(self, news: Observation | Drain, dialect: Dialect | None = None) -> None:
