@@ -24,7 +24,7 @@ from sqlalchemy.sql.base import Executable
 from rds_router import causality
 from rds_router.captured import Routed as Routed
 from rds_router.captured import captured, capturing
-from rds_router.catching_up import CatchingUp
+from rds_router.catching_up import WITHOUT_A_REPLICA, CatchingUp
 from rds_router.classify.cache import Classifier
 from rds_router.core import choice, health
 from rds_router.core.decision import Decision, Reason, decide, first_read
@@ -193,9 +193,9 @@ class Router:
         given = statement, scope, exclude
         try:
             decision = self._decide(*given)
-            if decision.reason is Reason.NONE_FRESH_ENOUGH:
-                decision = self._catching_up.wait(decision, self._monitor, self._decide) or decision
-            elif decision.reason is Reason.NO_REPLICA_ELIGIBLE:
+            if decision.reason in WITHOUT_A_REPLICA:
+                decision = self._catching_up.looked_again(decision, self._monitor, self._decide)
+            if decision.reason is Reason.NO_REPLICA_ELIGIBLE:
                 decision = self._last_resort.admitted(decision, lambda: self._decide(*given, is_primary_full=True))
         except NoServerAvailable as error:
             self._last_resort.tell_refusal(error)

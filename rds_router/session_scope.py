@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session, SessionTransaction
 
 from rds_router import drivers, stale_writes
@@ -77,11 +78,29 @@ class ScopedSession(Session):
         return router.departing(token)
 
     def read_after(self, token: Token | str | None) -> None:
-        """Never read behind ``token``, or its text, from now on, nor behind what this session has written."""
+        """Never read behind ``token``, or its text, from now on, nor behind what this session has written.
+
+        Best before the first read of a transaction. A snapshot that is open on a replica is left for the primary; one
+        that is open on the primary cannot be renewed: InvalidRequestError.
+        """
         arrived = token if self._router is None or not token else self._router.arriving(token)
-        if isinstance(arrived, Token):
-            self._scope = replace(self._scope, token=arrived.merge(self._scope.token), tables=None)
-            self._pin = None
+        if not isinstance(arrived, Token):
+            return
+        known, needed = self._scope.token, arrived.merge(self._scope.token)
+        if needed == known:
+            return
+        if self._home_connection is not None and self._home is not None and _keeps_a_snapshot(self._home):
+            raise InvalidRequestError(
+                "read_after() comes too late: this transaction may have a snapshot on the primary from before the "
+                "token; end the transaction first"
+            )
+        self._scope = replace(self._scope, token=needed, tables=None)
+        self._pin = None
+        if self._scope.pinned is not None and self._has_snapshots():
+            self._hold(Hold.READ, wrote=False)
+
+    def _has_snapshots(self) -> bool:
+        return self._router is not None and self._router.policy.replica_transactions == "snapshot"
 
     def _hold(self, hold: Hold, *, wrote: bool) -> None:
         self._scope = self._scope.held(hold, wrote=wrote)
@@ -160,6 +179,18 @@ class ScopedSession(Session):
             with suppress(ValueError):
                 return Token(position=router.dialect.parse_position(self._told))
         return Token(at=router.clock())
+
+
+def _keeps_a_snapshot(engine: Engine) -> bool:
+    """Its transactions may go on seeing what they saw first."""
+    dialect = engine.dialect
+    levels = (
+        engine.get_execution_options().get("isolation_level"),
+        getattr(dialect, "_on_connect_isolation_level", None),
+        getattr(dialect, "default_isolation_level", None),
+    )
+    level = next((each for each in levels if each), None)
+    return dialect.name != "sqlite" and level in ("REPEATABLE READ", "SERIALIZABLE")
 
 
 def _wanting(session: weakref.ref[ScopedSession]) -> Callable[[], bool]:

@@ -389,7 +389,8 @@ def _remembered(topology: Topology, news: Observation, report: Report) -> Topolo
     heartbeat = None if report.heartbeat is None else (news.at, report.heartbeat)
     if report.clock is not None:
         topology = replace(topology, clock=(news.at, report.clock))
-    if report.position is None:
+    # One that is no primary any more does not say what has been committed since.
+    if report.position is None or report.role is Role.REPLICA:
         return replace(topology, heartbeat=heartbeat)
     history = (*topology.history[-HISTORY + 1 :], (news.at, report.position))
     return replace(topology, history=history, heartbeat=heartbeat)
