@@ -73,8 +73,8 @@ class RoutingPolicy:
     """Each read on a replica sees the newest data there at the lowest cost in round trips
     ("autocommit"), or all reads of one transaction see one moment ("snapshot")."""
     session_tracking: bool = True
-    """Let the primary tell a commit's position with its answer, where driver and server can (PyMySQL). Turn it off
-    behind RDS Proxy, where it pins a client to a connection."""
+    """Let the primary tell a commit's position with its answer, where driver and server can (PyMySQL, psycopg).
+    Turn it off behind RDS Proxy, where it pins a client to a connection."""
     guard: bool = True
     """Make replica connections refuse writes, as a net under the classifier."""
     heartbeat: bool = False
