@@ -345,7 +345,8 @@ def _allowed_stale(topology: Topology, policy: RoutingPolicy, now: float, exclud
     return [seen for _, seen in sorted(found, key=lambda each: each[0])]
 
 
-_SUSPICIONS = frozenset({Objection.UNREACHABLE, Objection.SUSPECT})
+_SUSPICIONS = frozenset({Objection.UNREACHABLE, Objection.SUSPECT, Objection.LAGGING})
+"""What may be said of a replica whose lag is within the bound all the same: it failed once, or is not yet back."""
 
 
 def _words(seen: Seen, why: Objection, now: float) -> str:
