@@ -20,7 +20,7 @@ from paired import Difference, compare
 from sqlalchemy import String, create_engine, insert, select, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import QueuePool, StaticPool
 
 from rds_router import Router, RoutingPolicy, RoutingSession
 from rds_router.core.observation import Observation, Report, Role
@@ -38,24 +38,28 @@ class Post(Base):
 
 
 @contextmanager
-def routers() -> Iterator[tuple[Engine, Router]]:
-    """A plain engine, and a router with one replica that is always eligible."""
+def routers(replicas: int = 1) -> Iterator[tuple[Engine, Router]]:
+    """A plain engine, and a router with replicas that are always eligible."""
     # A fixed topology: the monitor is told to wait an hour, and news is given by hand.
     policy = RoutingPolicy(probe_interval=3600, guard=False)
     plain = create_engine("sqlite://", poolclass=StaticPool)
     router = Router(
-        "sqlite:///file:primary?mode=memory&cache=shared&uri=true",
-        ["sqlite:///file:replica?mode=memory&cache=shared&uri=true"],
+        f"sqlite:///file:primary-of-{replicas}?mode=memory&cache=shared&uri=true",
+        [
+            f"sqlite:///file:replica-{number}-of-{replicas}?mode=memory&cache=shared&uri=true"
+            for number in range(replicas)
+        ],
         policy=policy,
-        engine_options={"poolclass": StaticPool},
+        engine_options={"poolclass": StaticPool} if replicas == 1 else {"poolclass": QueuePool},
     )
     router._is_awake = True
     now = time.monotonic()
-    for seen, role in zip(router.topology.servers, (Role.PRIMARY, Role.REPLICA), strict=True):
+    for seen in router.topology.servers:
+        role = Role.PRIMARY if seen.server.is_primary else Role.REPLICA
         report = Report(role, lag=0.0, is_writable=role is Role.PRIMARY)
         router._observe(Observation(seen.server.name, now, report), router.dialect)
-    replica = router._engines.get(router.topology.eligible[0].server.name, "replica")
-    for engine in (plain, router.primary_engine(), replica):
+    engines = [router._engines.get(seen.server.name, "replica") for seen in router.topology.eligible]
+    for engine in (plain, router.primary_engine(), *engines):
         Base.metadata.create_all(engine)
         with engine.begin() as connection:
             connection.execute(insert(Post), [{"id": number, "title": f"Post {number}"} for number in range(20)])
@@ -113,6 +117,8 @@ BUDGETS = {
     "get_bind, ORM": 1.5,
     "get_bind, text": 1.5,
     "get_bind, first of a session": 1.5,
+    "get_bind, first, of 3 idle replicas": 1.5,
+    "get_bind, first, of 3 busy replicas": 1.5,
 }
 
 
@@ -127,6 +133,13 @@ def main() -> list[Difference]:
             results.append(compare("A/A: ORM select", base["ORM select"], twin["ORM select"]))
             results += [compare(name, base[name], routed[name]) for name in base]
             results.append(compare("get_bind, first of a session", base["get_bind, ORM"], first_question(b)))
+        with plain_factory() as a, routers(3) as (_, choosing), RoutingSession(router=choosing) as b:
+            base = questions(a)["get_bind, ORM"]
+            results.append(compare("get_bind, first, of 3 idle replicas", base, first_question(b)))
+            busy = [engine.connect() for engine in choosing._engines._engines.values()]
+            results.append(compare("get_bind, first, of 3 busy replicas", base, first_question(b)))
+            for connection in busy:
+                connection.close()
         base, routed = transactions(plain_factory), transactions(routed_factory)
         results += [compare(name, base[name], routed[name]) for name in base]
     noise = max(abs(results[0].low), abs(results[0].high)) * 1e6

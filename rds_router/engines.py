@@ -93,14 +93,13 @@ class Engines:
 
     def in_use(self, name: str, part: Part = "replica") -> int:
         """How many connections of a pool are checked out now; 0 where the pool does not count them."""
-        engine = self._engines.get((name, part))
-        if engine is None:
-            return 0
-        pool = engine.pool
         try:
+            pool = self._engines[name, part].pool
             # What QueuePool.checkedout() does, in a third of its time: it takes a lock to ask a deque for its length.
             queue = pool._pool  # type: ignore[attr-defined]
             return queue.maxsize - len(queue.queue) + pool._overflow  # type: ignore[attr-defined, no-any-return]
+        except KeyError:
+            return 0  # nobody has used it yet
         except AttributeError:
             count = getattr(pool, "checkedout", None)
             return 0 if count is None else int(count())

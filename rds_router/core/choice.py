@@ -47,17 +47,17 @@ def choose(candidates: Sequence[Seen], policy: RoutingPolicy, *, now: float, dra
     return second if load(first.server.name) * weights[place] > load(second.server.name) * weight else first
 
 
-def choose_among_equals(candidates: Sequence[Seen], *, draw: float, load: Load) -> Seen:
-    """:func:`choose`, least loaded, for two or more candidates of the same weight and latency: most reads ask this."""
-    point = draw * len(candidates)
+def choose_among_equals(names: Sequence[str], *, draw: float, load: Load) -> str:
+    """:func:`choose`, least loaded, of two or more servers of the same weight and latency: most reads ask this."""
+    point = draw * len(names)
     place = int(point)
-    first = candidates[place]
-    in_use = load(first.server.name)
+    first = names[place]
+    in_use = load(first)
     if not in_use:
         return first  # nobody has less to do
-    other = int((point - place) * (len(candidates) - 1))
-    second = candidates[other if other < place else other + 1]
-    return second if in_use > load(second.server.name) else first
+    other = int((point - place) * (len(names) - 1))
+    second = names[other if other < place else other + 1]
+    return second if in_use > load(second) else first
 
 
 def drawn(weights: Sequence[float], draw: float) -> tuple[int, float]:

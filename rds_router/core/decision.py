@@ -263,10 +263,8 @@ def first_read(
             if seen.server.name == sight.server and still_has(seen, sight):
                 return sight.server
         return None
-    if len(eligible) == 1:
-        return eligible[0].server.name
-    if topology.is_even and now >= topology.steady_from:
-        return choose_among_equals(eligible, draw=draw, load=load).server.name
+    if topology.equals and now >= topology.steady_from:
+        return choose_among_equals(topology.equals, draw=draw, load=load)
     return choose(eligible, topology.policy, now=now, draw=draw, load=load).server.name
 
 

@@ -109,7 +109,7 @@ def pause(health: Health, policy: RoutingPolicy, *, draw: float, is_urgent: bool
     The interval, a fifth more or less, so that workers spread; of a server that is down anything up to its back-off,
     so that they do not come back to it together. ``is_urgent``: the primary is missing, and this server may be it.
     """
-    if health.state is State.DOWN and not is_urgent:
+    if health.state is State.DOWN and not is_urgent and policy.max_backoff > policy.probe_interval:
         return back_off(health.failures, policy) * draw
     return policy.probe_interval * (0.8 + 0.4 * draw)
 

@@ -152,8 +152,9 @@ class Topology:
     """Monotonic seconds of the last news."""
     eligible: tuple[Seen, ...] = ()
     """The replicas that may answer reads, in the order configured."""
-    is_even: bool = False
-    """The less loaded of two is to be chosen, and they differ neither in weight nor, beyond the window, in latency."""
+    equals: tuple[str, ...] = ()
+    """Their names, if the less loaded of two is to be chosen and they differ neither in weight nor, beyond the window,
+    in latency: it takes less to choose among these."""
     steady_from: float = float("-inf")
     """Monotonic seconds: until then one of them is in its slow start."""
     fresh_until: float = float("inf")
@@ -409,17 +410,21 @@ def _settle(topology: Topology, now: float) -> Topology:
             for seen in servers
         )
     eligible = tuple(seen for seen in servers if seen.objection is None)
-    latencies = [seen.latency for seen in eligible]
     return replace(
         topology,
         servers=servers,
         eligible=eligible,
         fresh_until=min((seen.reported_at + policy.max_age for seen in eligible), default=float("inf")),
-        is_even=policy.balance == "least_loaded"
-        and len({seen.server.weight for seen in eligible}) == 1
-        and max(latencies) - min(latencies) <= policy.latency_window,
+        equals=tuple(seen.server.name for seen in eligible) if _are_equal(eligible, policy) else (),
         steady_from=max((seen.health.back_at + policy.slow_start for seen in eligible), default=float("-inf")),
     )
+
+
+def _are_equal(eligible: tuple[Seen, ...], policy: RoutingPolicy) -> bool:
+    if len(eligible) < 2 or policy.balance != "least_loaded" or len({seen.server.weight for seen in eligible}) > 1:
+        return False
+    latencies = [seen.latency for seen in eligible]
+    return max(latencies) - min(latencies) <= policy.latency_window
 
 
 def _objected(seen: Seen, objection: Objection | None) -> Seen:

@@ -16,6 +16,7 @@ import pytest
 
 from rds_router.lab import Cluster
 from tests.blog.conftest import EXAMPLE, Browser, running_on
+from tests.cluster.asking import eventually
 
 
 @pytest.fixture
@@ -59,15 +60,27 @@ def test_a_killed_or_frozen_replica_gets_no_reads_and_comes_back(lab_cluster: Ca
                 assert db.router.refresh(timeout=20)
             return browser.get("/servers")
 
+        both = re.compile(rf"40 reads: \d+ by {victim}, \d+ by {other}")
         for trouble, remedy in (("freeze", "thaw"), ("kill", "restart")):
             browser.post("/servers/reads")  # connections to both lie in the pools
             assert f'action="/servers/{victim}/{remedy}"' in browser.post(f"/servers/{victim}/{trouble}")
             assert "Unreachable" in servers_page()
             assert f"40 reads: 40 by {other}" in browser.post("/servers/reads")
             browser.post(f"/servers/{victim}/{remedy}")
-            assert servers_page().count("Answers reads") == 2
-            page = browser.post("/servers/reads")
-            assert re.search(rf"40 reads: \d+ by {victim}, \d+ by {other}", page)
+            assert eventually(lambda: servers_page().count("Answers reads") == 2)
+            assert eventually(lambda: both.search(browser.post("/servers/reads")) is not None)
+
+
+def test_a_drain_and_a_slow_start_are_shown(demo: tuple[Browser, Cluster]) -> None:
+    from blog.models import db
+
+    browser, cluster = demo
+    with browser.client.application.app_context():
+        assert db.router.refresh(timeout=20)
+        db.router.drain(cluster.replicas[0].name)
+        assert "taken out of use by hand" in browser.get("/servers")
+        db.router.undrain(cluster.replicas[0].name)
+        assert re.search(r"slow start: \d+% of its share", browser.get("/servers"))
 
 
 def test_the_author_sees_his_post_at_once_and_others_later(

@@ -102,7 +102,7 @@ def test_a_pause_is_bounded_and_nobody_is_left_alone_while_the_primary_is_missin
     health, _ = lived(health, policy, steps)
     seconds = pause(health, policy, draw=draw, is_urgent=is_urgent)
     assert 0.0 <= seconds <= max(1.2 * policy.probe_interval, policy.max_backoff)
-    if is_urgent or health.state is not State.DOWN:
+    if is_urgent or health.state is not State.DOWN or policy.max_backoff <= policy.probe_interval:
         assert 0.8 * policy.probe_interval <= seconds <= 1.2 * policy.probe_interval
 
 

@@ -128,6 +128,9 @@ def act(name: str, action: str) -> Response:
     with _one_at_a_time:
         try:
             _ACTIONS[action].run(cluster, server)
+            if action in _REMEDIES:
+                # By itself the router asks a server that is down ever more rarely.
+                db.router.refresh(timeout=2.0)
         except LabError as error:
             flash(f"That did not work: {error}")
         else:
@@ -174,6 +177,9 @@ _ACTIONS: Mapping[str, _Action] = {
 }
 
 
+_REMEDIES = frozenset({"resume", "hurry", "thaw", "restart"})
+
+
 def _demo() -> Cluster | None:
     cluster: Cluster | None = current_app.config["DEMO_CLUSTER"]
     return cluster
@@ -216,8 +222,10 @@ def _row(seen: Seen, is_primary: bool, now: float, counts: Counter[str]) -> Row:
 
 def _state(seen: Seen, is_primary: bool, now: float) -> tuple[str, str, Literal["good", "warn", "bad"]]:
     last = seen.observation
+    if seen.is_drained:
+        return "Drained", "taken out of use by hand", "warn"
     if last is not None and seen.silence is not None:
-        return seen.silence.value.capitalize(), last.error, "bad"
+        return seen.silence.value.capitalize(), f"{seen.health.state.value}: {last.error}", "bad"
     if is_primary:
         if last is not None and last.report is not None and last.report.is_writable is False:
             return "Read-only", "it is the primary, but refuses writes", "bad"
@@ -225,7 +233,8 @@ def _state(seen: Seen, is_primary: bool, now: float) -> tuple[str, str, Literal[
     if seen.objection is None:
         if all(seen is not each for each in db.router.topology.eligible_at(now)):
             return "Not heard of lately", "", "bad"
-        return "Answers reads", "", "good"
+        share = seen.health.share_at(now, db.router.policy.slow_start)
+        return "Answers reads", "" if share == 1.0 else f"slow start: {share:.0%} of its share", "good"
     details = {
         Objection.LAGGING: f"more than {db.router.policy.max_lag:g} s: no reads until it is back under half of that",
         Objection.UNKNOWN_LAG: "nobody knows what it lacks: no reads",

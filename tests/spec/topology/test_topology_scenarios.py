@@ -3,7 +3,7 @@
 A step is ``[at, server, what its probe said]`` (see core_values.observation; it is told at once), ``[at, "list",
 servers]`` for a new server list, ``[at, "drain", server]``, ``[at, "undrain", server]``, or ``[at, "then", what must be
 believed now]``: ``repr``, ``writer``, ``clock``, ``generation``, ``contested``, ``lacks_primary``, ``eligible``,
-``is_even``, ``steady_from``, and by server ``objections``, ``lag``, ``as_of``, ``shares`` (the weight that counts) and
+``equals``, ``steady_from``, and by server ``objections``, ``lag``, ``as_of``, ``shares`` (the weight that counts) and
 ``latency``.
 """
 
@@ -52,7 +52,7 @@ def described(topology: Topology, now: float) -> dict[str, Any]:
         "lag": {name: None if seen.lag is None else round(seen.lag, 6) for name, seen in by_name.items()},
         "shares": {name: round(seen.weight_at(now, topology.policy), 6) for name, seen in by_name.items()},
         "latency": {name: round(seen.latency, 6) for name, seen in by_name.items()},
-        "is_even": topology.is_even,
+        "equals": list(topology.equals),
         "steady_from": topology.steady_from,
         "as_of": {name: None if seen.as_of is None else round(seen.as_of, 6) for name, seen in by_name.items()},
     }
