@@ -1,7 +1,8 @@
 """What becomes of reads while no replica is eligible: bounded on the primary, and never silent.
 
 1. A read that the primary is to answer in the replicas' stead needs a place among those that
-   ``policy.primary_read_share`` leaves to such reads. It waits for one, a second at most, and is refused then.
+   ``policy.primary_read_share`` leaves to such reads. It waits for one, a second at most, and is refused then. The
+   place is looked for, not reserved: reads that look in the same moment may take one more. The pool bounds them all.
 2. Each fallback and each refusal is counted each time, and told as an event once an outage.
 """
 

@@ -460,6 +460,7 @@ class Router:
         """In a forked child: no thread runs, no lock is held by a living one, sockets are the parent's (R13)."""
         self._lock = threading.Lock()
         self._is_awake = not self.has_replicas
+        self._turns = itertools.count(int(self._random() * 1e6))  # or all workers would march in step
         self._classifier.forked()
         self._engines.forked()
         self._monitor.forked()

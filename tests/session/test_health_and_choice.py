@@ -234,7 +234,7 @@ def failing_read(router: Any, name: str) -> None:
 @pytest.fixture
 def fixed(on_sqlite: MakeStage) -> Any:
     """A router on servers that are as the test says, and the names of those that were asked to be probed at once."""
-    stage = on_sqlite(policy={"no_replica": "error"})
+    stage = on_sqlite(policy={"no_replica": "error", "probe_interval": 30.0})
     with fixed_servers(stage.router) as servers:
         woken: list[str] = []
         servers.wake = woken.append  # type: ignore[method-assign]

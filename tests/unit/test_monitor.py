@@ -111,6 +111,47 @@ def test_hurry_waits_for_as_many_answers_as_are_enough(monitor: Monitor, probers
     assert not monitor.hurry(["r1"], 0.01)
 
 
+def test_however_many_callers_hurry_a_server_is_asked_by_one_probe_at_a_time(
+    monitor: Monitor, probers: tuple[Answering, Answering], published: list[Observation]
+) -> None:
+    """Half-open: one probe tests a server that was down, and twenty callers share its answer."""
+    monitor.start()
+    assert monitor.refresh(PATIENCE)
+    probers[1].may_answer.clear()
+    probers[1].was_asked.clear()
+    answered: list[bool] = []
+    callers = [threading.Thread(target=lambda: answered.append(monitor.hurry(["r1"], PATIENCE))) for _ in range(20)]
+    before = len(probers[1].asked)
+    for caller in callers:
+        caller.start()
+    assert probers[1].was_asked.wait(PATIENCE)
+    assert len(probers[1].asked) == before + 1
+    probers[1].may_answer.set()
+    for caller in callers:
+        caller.join(PATIENCE)
+    assert answered == [True] * 20
+    assert len(probers[1].asked) <= before + 3, "those who came while one was under way wait for the next"
+
+
+def test_the_pause_before_the_next_probe_is_the_server_s_own() -> None:
+    """A server that is down is asked more rarely than its siblings."""
+    often, rarely = Answering("often"), Answering("rarely")
+    pauses = {"often": 0.001, "rarely": 3600.0}
+    monitor = Monitor(
+        [often, rarely],  # type: ignore[list-item]
+        publish=lambda news, dialect: None,
+        is_writer=lambda name: False,
+        pause=pauses.__getitem__,
+    )
+    monitor.start()
+    end = time.monotonic() + PATIENCE
+    while len(often.asked) < 5 and time.monotonic() < end:
+        time.sleep(0.001)
+    monitor.close(wait=PATIENCE)
+    assert len(often.asked) >= 5
+    assert len(rarely.asked) == 1
+
+
 def test_close_ends_the_threads_and_their_connections(monitor: Monitor, probers: tuple[Answering, Answering]) -> None:
     monitor.start()
     assert monitor.refresh(PATIENCE)
