@@ -150,7 +150,8 @@ def lag(facts: Facts) -> Iterator[Finding]:
     policy, primary = facts.policy, facts.primary.report
     for each in facts.replicas:
         assert each.report is not None
-        figure, source = each.report.lag, _LAG_SOURCE.get(each.family, "what it tells")
+        told_by = _LAG_SOURCE.get(each.family) if each.tells_positions else None
+        figure, source = each.report.lag, told_by or "what it tells"
         if each.report.lag_grows_when_idle and primary and primary.position and each.report.position:
             figure = 0.0 if each.report.position.covers(primary.position) else figure
         if policy.heartbeat and None not in (each.heartbeat, facts.primary.heartbeat):
@@ -164,11 +165,11 @@ def lag(facts: Facts) -> Iterator[Finding]:
             yield Finding(OK, "lag", each.name, f"{figure:.1f} s behind ({source})")
         elif each.report.missing:
             yield Finding(WARNING, "lag", each.name, f"not known for want of a grant: it {gets}", "see grants")
-        elif each.report.follows:
+        elif each.report.follows and each.tells_positions:
             says = f"not known, because its replication does not run: it {gets}"
             yield Finding(ERROR, "lag", each.name, says, f"look at {_STATUS.get(each.family, 'its replication')}")
         else:
-            says = f"this engine tells none: it {gets}"
+            says = f"it tells none: it {gets}"
             do = "set unknown_lag='allow' with after_write='primary', where reads of unknown age do no harm"
             yield Finding(WARNING, "lag", each.name, says, do)
     if facts.replicas and not policy.heartbeat:
@@ -199,6 +200,10 @@ def positions(facts: Facts) -> Iterator[Finding]:
     for each in (facts.primary, *facts.replicas):
         assert each.report is not None
         if each.report.position is not None:
+            continue
+        if not each.tells_positions:
+            says = "its kind has no positions: own writes are told from others by lag or by time"
+            yield Finding(NOTE, "position", each.name, says)
             continue
         says = "tells no position: who wrote reads on the primary for a while, instead of where his write is"
         do = {

@@ -101,6 +101,8 @@ class ServerFacts:
     capacity: Capacity | None = None
     pool: Pool = Pool()
     tables: Mapping[str, Table] | None = None
+    tells_positions: bool = True
+    """Its kind has positions (GTIDs, LSNs); Aurora's servers, and engines that are not known, have none."""
     heartbeat: float | None = None
     """The time in the heartbeat row this server holds, by the primary's clock; None without a row."""
     is_pooled: bool | None = None

@@ -100,6 +100,7 @@ def _examine(name: str, engine: Engine, *, is_primary: bool) -> ServerFacts:
                 capacity=told.capacity,
                 pool=pool,
                 tables=tables,
+                tells_positions=dialect.position_after_write is not None,
                 heartbeat=_heartbeat(connection, dialect.name, tables),
                 is_pooled=None if None in (number, told.connection) else number != told.connection,
                 unasked=unasked,

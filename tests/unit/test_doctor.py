@@ -213,7 +213,7 @@ CASES: dict[str, tuple[str, Callable[[], tuple[ServerFacts, ...]], list[tuple[Se
     "an engine that tells no lag": (
         "lag",
         lambda: (replace(PRIMARY, heartbeat=9.0), on_replica(report=Report(Role.UNKNOWN))),
-        [(WARNING, "replica", "this engine tells none: it gets no reads -> set unknown_lag='allow' with "
+        [(WARNING, "replica", "it tells none: it gets no reads -> set unknown_lag='allow' with "
           "after_write='primary', where reads of unknown age do no harm")],
     ),
     "a heartbeat that is not there yet": (
@@ -239,6 +239,12 @@ CASES: dict[str, tuple[str, Callable[[], tuple[ServerFacts, ...]], list[tuple[Se
         lambda: (reporting(PRIMARY, position=None), REPLICA),
         [(WARNING, "primary", "tells no position: who wrote reads on the primary for a while, instead of where his "
           "write is -> set gtid_mode=ON (on RDS: gtid-mode in the parameter group)")],
+    ),
+    "servers without positions": (
+        "position",
+        lambda: tuple(replace(reporting(each, position=None), tells_positions=False) for each in (PRIMARY, REPLICA)),
+        [(NOTE, name, "its kind has no positions: own writes are told from others by lag or by time")
+         for name in ("primary", "replica")],
     ),
     "settings that differ": (
         "settings",
