@@ -189,7 +189,8 @@ class Sharing:
             finally:
                 os.close(number)
             os.replace(draft, path)
-        except OSError as error:
+        except (OSError, TypeError, ValueError) as error:
+            # Whatever it is, the news itself is good, and this thread must live.
             with suppress(OSError):
                 os.unlink(draft)
             self._trouble(error)
@@ -337,11 +338,11 @@ def decoded(text: bytes, server: str) -> tuple[Observation, str, bool]:
 
 
 def _values(record: Observation | Report) -> dict[str, Any]:
-    values = {each.name: getattr(record, each.name) for each in dataclasses.fields(record) if each.name != "report"}
-    if isinstance(record, Report):
-        values["role"] = record.role.value
-        values["position"] = None if record.position is None else format_position(record.position)
-    return values
+    return {
+        each.name: _WRITE.get(str(each.type), _as_it_is)(getattr(record, each.name))
+        for each in dataclasses.fields(record)
+        if each.name != "report"
+    }
 
 
 def _checked(kind: type[Observation] | type[Report], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -371,10 +372,18 @@ def _or_none(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None else read(value)
 
 
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
 def _texts(value: Any) -> tuple[str, ...]:
     return tuple(_exactly(str)(each) for each in _exactly(list)(value))
 
 
+_WRITE: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "Role": lambda role: role.value,
+    "Position | None": _or_none(format_position),
+}
 _READ: Final[Mapping[str, Callable[[Any], Any]]] = {
     "str": _exactly(str),
     "bool": _exactly(bool),
@@ -387,7 +396,7 @@ _READ: Final[Mapping[str, Callable[[Any], Any]]] = {
     "tuple[str, ...]": _texts,
     "Role": Role,
     "Position | None": _or_none(parse_position),
-    "Report | None": lambda value: value,  # made already
+    "Report | None": _as_it_is,  # made already
 }
 """How a field is read, by its type as written: a field of another type needs a line here (a test says so)."""
 _FIELDS: Final = [[each.name, str(each.type)] for kind in (Observation, Report) for each in dataclasses.fields(kind)]

@@ -320,6 +320,37 @@ def test_no_bytes_are_more_than_a_value_error(text: bytes) -> None:
         decoded(text, "r1")
 
 
+OF_TYPE: dict[str, Any] = {
+    "str": "words",
+    "bool": True,
+    "int": 3,
+    "float": 1.5,
+    "str | None": "words",
+    "bool | None": True,
+    "int | None": 3,
+    "float | None": 1.5,
+    "tuple[str, ...]": ("some", "words"),
+    "Role": Role.REPLICA,
+    "Position | None": MariaDBGtidList.parse("0-1-7"),
+}
+
+
+def test_whatever_a_report_holds_arrives() -> None:
+    """Every field there is, also one that somebody adds."""
+    report = Report(**{each.name: OF_TYPE[str(each.type)] for each in dataclasses.fields(Report)})
+    others = {each.name: OF_TYPE[str(each.type)] for each in dataclasses.fields(Observation) if each.name != "report"}
+    news = Observation(**{**others, "server": "r1", "report": report})
+    assert decoded(encoded(news, "mariadb", as_primary=True), "r1") == (news, "mariadb", True)
+
+
+def test_news_that_cannot_be_told_is_news_all_the_same(hire: Hire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The monitor's thread must not die of it."""
+    worker = hire()
+    monkeypatch.setattr(module, "encoded", lambda *_, **__: module.json.dumps(object()))
+    assert worker.turn().report == REPORT
+    assert len(worker.events) == 1
+
+
 def test_every_field_can_be_told() -> None:
     """A field of a new type needs a reader."""
     for kind in (Observation, Report):
