@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
 from rds_router.lab.clusters import Cluster
 from rds_router.lab.errors import LabError
+from rds_router.lab.proxy import Proxy
 from rds_router.lab.server import Server, State
 from rds_router.lab.torture.checker import Facts, Span
-from rds_router.lab.torture.schedule import LAG, PRIMARY, Fault, Step, Verb
+from rds_router.lab.torture.schedule import LAG, PRIMARY, WIRES, Fault, Step, Verb
 
 TAIL = 1.0
 """Seconds before a primary's loss in which its commits may not have reached anybody yet. Idle machines need 1 ms."""
+SLOWNESS = 0.2
+"""Seconds that a packet takes longer on a slow wire."""
 NOTICE = 1.0
 """Seconds after a promotion in which clients may still ask a former primary that nobody could fence."""
 GRACE = 3.0
@@ -38,8 +41,16 @@ class Done:
 class Conductor:
     """Carries out one schedule on one cluster, step by step, in one thread."""
 
-    def __init__(self, cluster: Cluster, *, promoted: Callable[[Server], object] | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        wires: Mapping[str, Proxy] | None = None,
+        promoted: Callable[[Server], object] | None = None,
+    ) -> None:
         self._cluster = cluster
+        self._wires = wires or {}
+        self._severed: set[str] = set()
         self._clock = time.monotonic
         self._promoted = promoted
         self._server_of: dict[int, Server] = {}
@@ -74,6 +85,8 @@ class Conductor:
     def heal(self) -> None:
         """Bring all servers back, as followers of the one primary, without lag, and wait until they have caught up."""
         c = self._cluster
+        for wire in self._wires.values():
+            wire.heal()
         for server in c.servers:
             if server.state is State.FROZEN:
                 c.thaw(server)
@@ -109,7 +122,9 @@ class Conductor:
 
     def _do(self, step: Step, server: Server) -> None:
         c, verb = self._cluster, step.verb
-        if verb is Verb.KILL:
+        if verb in WIRES:
+            self._do_to_wire(verb, server)
+        elif verb is Verb.KILL:
             c.kill(server)
         elif verb is Verb.RESTART:
             c.restart(server)
@@ -134,6 +149,18 @@ class Conductor:
         else:
             self._make_well(server)
 
+    def _do_to_wire(self, verb: Verb, server: Server) -> None:
+        wire = self._wires[server.name]
+        if verb is Verb.CUT:
+            wire.refuse()
+            wire.cut()
+        elif verb is Verb.SWALLOW:
+            wire.blackhole()
+        elif verb is Verb.SLOW:
+            wire.delay(to_client=SLOWNESS)
+        else:
+            wire.heal()
+
     def _make_well(self, server: Server) -> None:
         """End lag and pauses, if it is a replica that has any."""
         with suppress(LabError):
@@ -150,9 +177,16 @@ class Conductor:
         well = [each for each in replicas if each.is_running and not each.is_stale] or list(replicas)
         return well[(place - 1) % len(well)]
 
+    def _is_well(self, primary: Server) -> bool:
+        return primary.is_running and not primary.is_fenced and primary.name not in self._severed
+
     def _note(self, verb: Verb, server: Server, old: Server, start: float) -> None:
         now, new = self._clock(), self._cluster.primary
-        if verb in (Verb.KILL, Verb.FREEZE, Verb.DEMOTE, Verb.RESTART) and server is old:
+        if verb in (Verb.CUT, Verb.SWALLOW):
+            self._severed.add(server.name)
+        elif verb is Verb.MEND:
+            self._severed.discard(server.name)
+        if verb in _OUT and server is old:
             self._down_since = start
         if verb in (Verb.KILL, Verb.FREEZE) and server is old:
             self._lost_at[server.name] = start
@@ -160,7 +194,7 @@ class Conductor:
             self._tenures.append(Span(old.name, self._since, now + NOTICE if old.is_stale else now))
             self._since = start
             self._down_since = start if self._down_since is None else self._down_since
-        if self._down_since is not None and new.is_running and not new.is_fenced:
+        if self._down_since is not None and self._is_well(new):
             self._outages.append(Span(old.name, self._down_since, now + GRACE))
             self._down_since = None
         if server.name in self._lost_at and server.is_running and not server.is_stale:
@@ -168,6 +202,9 @@ class Conductor:
             # Back in its old part it has all it ever confirmed.
             if server is not new:
                 self._losses.append(Span(server.name, at - TAIL, now))
+
+
+_OUT = frozenset({Verb.KILL, Verb.FREEZE, Verb.DEMOTE, Verb.RESTART, Verb.CUT, Verb.SWALLOW})
 
 
 def _track(schedule: Sequence[Fault], is_in: Callable[[Fault], bool]) -> list[tuple[Step, int]]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _WIDTH = 0.25  # seconds of a slice
-_ENDS = (Verb.RESTART, Verb.THAW, Verb.HEAL, Verb.REJOIN)
+_ENDS = (Verb.RESTART, Verb.THAW, Verb.HEAL, Verb.REJOIN, Verb.MEND)
 
 
 def draw(result: Result, file: Path) -> None:

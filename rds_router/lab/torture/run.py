@@ -22,11 +22,12 @@ from typing import Any
 
 from rds_router.lab.clusters import Cluster, cluster
 from rds_router.lab.errors import LabError
+from rds_router.lab.proxy import Proxy
 from rds_router.lab.server import Server
 from rds_router.lab.torture.checker import Facts, Promises, Verdict, check
 from rds_router.lab.torture.conductor import Conductor, Done
 from rds_router.lab.torture.history import Contents, Record, read_history
-from rds_router.lab.torture.schedule import ALL, Fault, draw_schedule
+from rds_router.lab.torture.schedule import ALL, WIRES, Fault, draw_schedule
 from rds_router.lab.torture.workload import Workload
 
 CLIENTS = "rds_router.torture"
@@ -85,7 +86,7 @@ def _run(settings: Settings, c: Cluster, folder: Path, promoted: Callable[[Serve
     if schedule is None:
         schedule = draw_schedule(settings.seed, settings.seconds, replicas=len(c.replicas), kinds=settings.faults)
     task = {
-        "servers": {server.name: server.url for server in (c.primary, *c.replicas)},
+        "servers": {server.name: server.url for server in c.servers},
         "primary": c.primary.name,
         "folder": str(folder),
         "seed": settings.seed,
@@ -97,8 +98,9 @@ def _run(settings: Settings, c: Cluster, folder: Path, promoted: Callable[[Serve
     }
     _obey(settings, task | {"do": "prepare"})
     c.wait_caught_up()
-    conductor, stop = Conductor(c, promoted=promoted), threading.Event()
-    with _working(settings, task, folder) as workers:
+    stop = threading.Event()
+    with _wires(c, schedule) as wires, _working(settings, _through(wires, task), folder) as workers:
+        conductor = Conductor(c, wires=wires, promoted=promoted)
         start = time.monotonic()
         clock = threading.Thread(target=_wait_for_workers, args=(workers, settings.seconds, stop), daemon=True)
         clock.start()
@@ -107,12 +109,26 @@ def _run(settings: Settings, c: Cluster, folder: Path, promoted: Callable[[Serve
         end = time.monotonic()
         conductor.heal()
     c.wait_caught_up(timeout=60.0)
-    _obey(settings, task | {"do": "contents", "servers": {s.name: s.url for s in (c.primary, *c.replicas)}})
+    of_primary_first = {server.name: server.url for server in (c.primary, *c.replicas)}
+    _obey(settings, task | {"do": "contents", "servers": of_primary_first})
     lines = (folder / "contents").read_text(encoding="utf-8").splitlines()
     history, facts = read_history(folder), conductor.facts()
     verdict = check(history, [Contents.of_line(line) for line in lines], settings.promises, facts)
     end = min(end, max((record.end for record in history), default=end))
     return Result(settings, history, schedule, conductor.done, facts, verdict, start, end, _events(folder))
+
+
+@contextlib.contextmanager
+def _wires(c: Cluster, schedule: Sequence[Fault]) -> Iterator[dict[str, Proxy]]:
+    """A proxy in front of each server, if the schedule does anything to wires: they cost time."""
+    with contextlib.ExitStack() as stack:
+        needed = any(step.verb in WIRES for fault in schedule for step in fault.steps)
+        yield {server.name: stack.enter_context(Proxy(server)) for server in c.servers} if needed else {}
+
+
+def _through(wires: Mapping[str, Proxy], task: dict[str, Any]) -> dict[str, Any]:
+    """The task of clients who reach the servers through these wires."""
+    return task | {"servers": {**task["servers"], **{name: wire.url for name, wire in wires.items()}}}
 
 
 def _obey(settings: Settings, task: Mapping[str, Any]) -> None:

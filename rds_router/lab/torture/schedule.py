@@ -31,6 +31,14 @@ class Verb(enum.Enum):
     """Stop the receiver."""
     HEAL = "heal"
     """End lag, stall and deafness."""
+    CUT = "cut"
+    """End every connection of clients, and refuse new ones."""
+    SWALLOW = "swallow"
+    """Hold back everything on the clients' wires, and let nobody know."""
+    SLOW = "slow"
+    """Have every packet to clients take longer."""
+    MEND = "mend"
+    """The clients' wires are whole again."""
 
 
 PRIMARY: Final = 0
@@ -90,6 +98,10 @@ KINDS: Final = {
     ),
     "demote": _Kind(True, ((0.0, Verb.DEMOTE, False), (1.0, Verb.PROMOTE, False))),
     "switch": _Kind(True, ((0.0, Verb.PROMOTE, True),)),
+    "cut-replica": _Kind(False, ((0.0, Verb.CUT, False), (1.5, Verb.MEND, False))),
+    "cut-primary": _Kind(True, ((0.0, Verb.CUT, False), (1.0, Verb.MEND, False))),
+    "swallow-replica": _Kind(False, ((0.0, Verb.SWALLOW, False), (2.0, Verb.MEND, False))),
+    "slow-replica": _Kind(False, ((0.0, Verb.SLOW, False), (2.0, Verb.MEND, False))),
 }
 """Faults by name. Every one ends with all servers in good order."""
 
@@ -97,6 +109,9 @@ LAG: Final = "lag"
 """Runs beside the others: one replica or another is held back all the time."""
 
 ALL: Final = (*KINDS, LAG)
+
+WIRES: Final = frozenset({Verb.CUT, Verb.SWALLOW, Verb.SLOW, Verb.MEND})
+"""What is done to the wire between clients and a server, not to the server."""
 
 
 def draw_schedule(
