@@ -184,6 +184,8 @@ def test_a_write_on_a_replica_is_found(cluster: Cluster, number: int) -> None:
     end = cluster.history[place].start - 0.1
     facts = Facts(tenures=[Span("a", 0.0, end), Span("b", end, 10**6)])
     assert Rule.ON_REPLICA in rules(cluster, cluster.history, facts)
+    hidden = [replace(each, server="") for each in cluster.history]
+    assert rules(cluster, hidden, facts) == set()  # behind a proxy nobody can tell
     other = replace(cluster.contents("b"), ledger=(*cluster.ledger, 10**12))
     assert rules(cluster, cluster.history, other=other) == {Rule.DIFFERENT}
 

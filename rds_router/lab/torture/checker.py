@@ -179,8 +179,8 @@ def _differences(contents: Sequence[Contents]) -> Iterator[Violation]:
 
 
 def _is_on(spans: Iterable[Span], record: Record) -> bool:
-    """The record's server was so at some moment between its start and its end."""
-    return any(span.server == record.server and span.start <= record.end and record.start <= span.end for span in spans)
+    """The record's server, or any if a proxy hides it, was so at some moment between its start and its end."""
+    return _during((span for span in spans if record.server in ("", span.server)), record)
 
 
 def _during(spans: Iterable[Span], record: Record) -> bool:
