@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
+import signal
 import sys
 import threading
 from collections.abc import Mapping
@@ -18,7 +20,8 @@ from rds_router.torture.ways import way_for
 
 
 def main() -> None:
-    """Obey."""
+    """Obey. SIGUSR1 has it say on standard error where each thread is."""
+    faulthandler.register(signal.SIGUSR1)
     task = json.loads(sys.stdin.readline())
     workload = Workload(**task["workload"])
     if task["do"] == "prepare":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -175,6 +176,8 @@ def _working(settings: Settings, task: Mapping[str, Any], folder: Path) -> Itera
             try:
                 code = worker.wait(timeout=60)
             except subprocess.TimeoutExpired:
+                worker.send_signal(signal.SIGUSR1)
+                time.sleep(1.0)  # it writes down where it is
                 raise LabError(f"client process {number} hangs: {_log(folder, number)}") from None
             if code:
                 raise LabError(f"client process {number} ended with {code}: {_log(folder, number)}")
@@ -199,7 +202,7 @@ def _wait_for_workers(workers: Sequence[subprocess.Popen[str]], seconds: float, 
 
 
 def _log(folder: Path, number: int) -> str:
-    return (folder / f"{number}.log").read_text(encoding="utf-8", errors="replace").strip()[-2000:]
+    return (folder / f"{number}.log").read_text(encoding="utf-8", errors="replace").strip()[-6000:]
 
 
 def _events(folder: Path) -> Counter[str]:
