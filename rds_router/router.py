@@ -342,6 +342,20 @@ class Router:
             self.events.emit(TokenByTime(server, one_line(error, self._engines.url(server))))
             return token
 
+    def shown(self, server: str) -> Token:
+        """What a server may have shown until now, the primary if ``server`` is empty: a position that covers it.
+
+        The server is asked, by a probe that all who ask share, for ``causal_wait`` at most; one that does not answer
+        in time may have shown all that was committed until now.
+        """
+        now = self.clock()
+        name = server or self._topology.writer
+        if self._monitor.is_running and self._monitor.hurry((name,), self.policy.causal_wait):
+            report = self._topology[name].report
+            if report is not None and report.position is not None:
+                return Token(position=report.position)
+        return Token(at=now)
+
     def verdict_of(self, error: BaseException) -> Verdict:
         """What a driver's error means."""
         return self._dialect.verdict_of_error(error)

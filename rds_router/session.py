@@ -355,6 +355,11 @@ class scoped_session(_scoped_session[RoutingSession]):
         """See :attr:`RoutingSession.token`."""
         return self().token
 
+    @property
+    def seen(self) -> Token | None:
+        """See :attr:`RoutingSession.seen`."""
+        return self().seen
+
     def read_after(self, token: Token | str | None) -> None:
         """See :meth:`RoutingSession.read_after`."""
         self().read_after(token)

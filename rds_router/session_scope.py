@@ -77,6 +77,31 @@ class ScopedSession(Session):
             self._scope = replace(self._scope, token=token)
         return router.departing(token)
 
+    @property
+    def seen(self) -> Token | None:
+        """What later reads may not be older than, wherever they happen: all that this session has written and read.
+
+        :attr:`token` says what was written only. For a client whose next request another process serves, and who must
+        not see less there: ``str(session.seen)`` in place of ``str(session.token)``. Costs a look at each server that
+        was read from, which readers share, and never raises. None before the first read or commit that wrote.
+        """
+        token, router = self.token, self._router
+        self._note_where_it_reads()
+        if router is not None and router.has_replicas:
+            for server in sorted(self._read_from):
+                token = router.departing(router.shown(server)).merge(token)
+        return token
+
+    _read_from: frozenset[str] = frozenset()
+    """The replicas that this session has read from; an empty name for the primary."""
+
+    def _note_where_it_reads(self) -> None:
+        scope = self._scope
+        if scope.hold is not None:
+            self._read_from |= {""}
+        elif scope.pinned is not None and scope.pinned not in self._read_from:
+            self._read_from |= {scope.pinned}
+
     def read_after(self, token: Token | str | None) -> None:
         """Never read behind ``token``, or its text, from now on, nor behind what this session has written.
 
@@ -235,4 +260,5 @@ def _after_commit(session: ScopedSession) -> None:
 def _after_transaction_end(session: ScopedSession, transaction: SessionTransaction) -> None:
     # Session.commit() is not enough to listen to: `with session.begin():` never calls it.
     if transaction.parent is None and session._router is not None:
+        session._note_where_it_reads()
         session._end_scope(session._router)

@@ -69,7 +69,7 @@ class ThroughRouter:
 
     def keep_token(self, session: Session, cookie: Cookie) -> None:
         assert isinstance(session, RoutingSession)
-        if self._uses_tokens and (token := session.token) is not None:
+        if self._uses_tokens and (token := session.seen) is not None:
             cookie.token = str(token)
 
     def server_of(self, connection: Connection) -> str:
