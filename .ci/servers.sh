@@ -12,7 +12,7 @@ elif [ "$(id -u)" != 0 ]; then
 elif ! command -v apt-get >/dev/null 2>&1; then
   say "no apt-get: nothing is installed; what is there is used (python -m rds_router.lab doctor says what)"
 else
-  for engine in mariadb mysql postgresql; do
+  for engine in mariadb mysql postgresql pgbouncer; do
     .ci/servers/install.sh "$engine" >/dev/null || say "$engine could not be installed: its tests will be skipped"
   done
 fi

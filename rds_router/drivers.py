@@ -51,6 +51,14 @@ def connector(url: URL, options: Mapping[str, Any], timeout: float, opening: Ope
     return open_one
 
 
+def through_proxy(url: URL) -> dict[str, Any]:
+    """Connect arguments for a proxy that gives each transaction another connection."""
+    if url.get_driver_name() != "psycopg":
+        return {}
+    # It would prepare statements on a connection, and DEALLOCATE them: https://github.com/psycopg/psycopg/issues/1105
+    return {"prepare_threshold": None}
+
+
 def not_installed(url: URL, error: ImportError) -> ConfigurationError:
     """What to say when the driver that a URL names, or leaves to SQLAlchemy, is not there."""
     return ConfigurationError(

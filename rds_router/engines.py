@@ -136,6 +136,8 @@ class Engines:
             options = dict(self._options[part])
             if part == "replica":
                 options = {**_replica_defaults(url, self._policy, options), **options}
+            if self._policy.behind_proxy:
+                options = _behind_proxy(url, options)
             try:
                 # As Flask-SQLAlchemy does: options from the environment are strings, and become what they must be.
                 engine = engine_from_config({"url": url, **options}, prefix="")
@@ -214,6 +216,15 @@ def _levels(url: URL, policy: RoutingPolicy) -> dict[str, Any]:
     if url.get_backend_name() in _SNAPSHOT_LEVELS:
         return {"isolation_level": _SNAPSHOT_LEVELS[url.get_backend_name()]}
     return {}
+
+
+def _behind_proxy(url: URL, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The proxy has the pool. It closes what was idle for 30 minutes, RDS Proxy by default at least."""
+    found = {**options}
+    if "poolclass" not in found and url.get_backend_name() != "sqlite":
+        found = {"pool_size": 2, "max_overflow": 8, "pool_recycle": 1500, **found}
+    found["connect_args"] = {**drivers.through_proxy(url), **found.get("connect_args", {})}
+    return found
 
 
 _SNAPSHOT_LEVELS: Final = {

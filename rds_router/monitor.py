@@ -44,10 +44,12 @@ class Prober:
         opening: drivers.Opening = drivers.as_told,
     ) -> None:
         self.name = target.server.name
-        self.dialect = dialect_for(target.family)
+        self.dialect = dialect_for(target.family, behind_proxy=policy.behind_proxy)
         self._url = target.url
         self._policy = policy
         self._clock = clock
+        if policy.behind_proxy:
+            connect_options = {**drivers.through_proxy(target.url), **connect_options}
         self._open = drivers.connector(target.url, connect_options, policy.probe_timeout, opening)
         self._connection: Any = None
 
@@ -93,7 +95,7 @@ class Prober:
         if self._url.get_backend_name() not in drivers.MYSQL:
             return self.dialect
         (row,) = self._rows("SELECT @@version AS version")
-        return dialect_for(self._url.get_backend_name(), str(row["version"]))
+        return dialect_for(self._url.get_backend_name(), str(row["version"]), behind_proxy=self._policy.behind_proxy)
 
     def _with_heartbeat(self, report: Report, at: float, *, writes: bool) -> Report:
         """The report with the row's time; on the primary the row is renewed first if that is due.

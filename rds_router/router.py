@@ -55,7 +55,7 @@ from rds_router.monitor import Monitor, Prober, one_line
 from rds_router.outage import Outage, deadline
 from rds_router.patience import Patience
 from rds_router.routed_engine import RoutedEngine
-from rds_router.servers import ReplicaLike, targets
+from rds_router.servers import ReplicaLike, policy_for, targets
 from rds_router.sharing import sharing_of
 
 _T = TypeVar("_T")
@@ -69,8 +69,8 @@ class Router:
     ``engine_options`` go to ``create_engine`` for every server, ``replica_engine_options`` override them for replicas.
     ``on_engine(engine, server, part)`` is called for each engine made. ``clock`` (monotonic seconds) and ``random``
     are for tests. ``credentials`` tell the password for each new connection (``IamAuth()``, ``SecretsManager("name")``,
-    a function), ``tls`` what to trust. Nothing connects before the first use. Raises ConfigurationError for what cannot
-    work.
+    a function), ``tls`` what to trust. Without a policy the primary's host name chooses one: RDS Proxy has its own.
+    Nothing connects before the first use. Raises ConfigurationError for what cannot work.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Router:
         found = targets(primary, replicas)
         options = dict(engine_options or {})
         replica_options = {**options, **(replica_engine_options or {})}
-        self.policy = policy or RoutingPolicy()
+        self.policy = policy or policy_for(found[0].url)
         self._contract = self.policy.contract
         self._is_plain = self._contract.is_plain
         self.clock = clock
@@ -107,7 +107,7 @@ class Router:
         self._turns = itertools.count(int(random() * 1e6))
         self._draw = self._turn if self.policy.balance == "round_robin" else random
         self._topology = Topology.of((each.server for each in found), self.policy)
-        self._dialect = dialect_for(found[0].family)
+        self._dialect = dialect_for(found[0].family, behind_proxy=self.policy.behind_proxy)
         self._classifier = Classifier(self._dialect.name, self.policy.pure_functions)
         self._lock = threading.Lock()
         self._is_awake = not self.has_replicas

@@ -10,6 +10,8 @@ from typing import TypeAlias
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
+from rds_router.core.endpoint import EndpointKind, endpoint_of
+from rds_router.core.policy import RoutingPolicy
 from rds_router.core.topology import Server
 from rds_router.errors import ConfigurationError
 
@@ -56,6 +58,12 @@ def targets(primary: ReplicaLike, replicas: str | Iterable[ReplicaLike]) -> tupl
     _refuse_mixtures(found)
     _refuse_twins(found)
     return tuple(found)
+
+
+def policy_for(primary: URL) -> RoutingPolicy:
+    """The policy of who has none of his own: the primary's host name may say that it is an RDS Proxy."""
+    is_proxy = endpoint_of(primary.host or "").kind is EndpointKind.PROXY
+    return RoutingPolicy.rds_proxy() if is_proxy else RoutingPolicy()
 
 
 def _split(replicas: str | Iterable[ReplicaLike]) -> Sequence[ReplicaLike]:

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Database servers for the lab on a Debian machine; no service is started, nothing listens afterwards.
 #
-#   install.sh [mariadb] [mysql] [postgresql]        default: all three
+#   install.sh [mariadb] [mysql] [postgresql] [pgbouncer]        default: the three servers
 #
 # mariadb, postgresql  Debian's own packages, by apt-get (needs root when they are missing).
 # mysql                real MySQL 9.x: Debian sid's packages unpacked into one plain folder that runs on its own
@@ -26,7 +26,8 @@ main() {
       mysql)      install_mysql ;;
       postgresql) install_postgresql ;;
       mysqlrouter) install_mysqlrouter ;;
-      *) die "unknown engine '$engine'; known: mariadb mysql postgresql mysqlrouter" ;;
+      pgbouncer)  command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || apt_install pgbouncer ;;
+      *) die "unknown engine '$engine'; known: mariadb mysql postgresql mysqlrouter pgbouncer" ;;
     esac
   done
 }

@@ -13,6 +13,7 @@ from rds_router._version import __version__
 COMMANDS: Final[Mapping[str, str]] = {
     "classify": "rds_router.cli.classify:classify",
     "doctor": "rds_router.cli.doctor:doctor",
+    "tls": "rds_router.cli.tls:tls",
 }
 """Name of a command -> where it is."""
 

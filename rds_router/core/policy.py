@@ -77,6 +77,10 @@ class RoutingPolicy:
     Turn it off behind RDS Proxy, where it pins a client to a connection."""
     guard: bool = True
     """Make replica connections refuse writes, as a net under the classifier."""
+    behind_proxy: bool = False
+    """The servers are the endpoints of a proxy that gives each transaction another connection (RDS Proxy, pgbouncer).
+    Roles are as configured, nothing is asked but whether somebody answers, and pools are small and short-lived. See
+    :meth:`rds_proxy`."""
     heartbeat: bool = False
     """Write one row on the primary at each probe and measure lag by its age on the replicas. It alone tells
     a replica that was cut off from its primary from one that idles. Creates the table
@@ -129,8 +133,21 @@ class RoutingPolicy:
         return 3 * self.probe_interval + self.probe_timeout
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any], *, prefix: str = "") -> RoutingPolicy:
+    def rds_proxy(cls, **changes: Any) -> RoutingPolicy:
+        """The policy for RDS Proxy: nothing that pins a client to a connection, authors read on the primary by time.
+
+        ``changes``: fields of your own. A router whose primary is an endpoint of RDS Proxy begins with this policy.
+        https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-pinning.html
+        """
+        return cls(**{**_RDS_PROXY, **changes})
+
+    @classmethod
+    def from_settings(
+        cls, settings: Mapping[str, Any], *, prefix: str = "", base: RoutingPolicy | None = None
+    ) -> RoutingPolicy:
         """A policy from configuration values or environment strings, ``prefix`` cut off the upper-case names.
+
+        ``base`` has the fields that are not given.
 
         Keys that do not begin with the prefix, or name no field, are ignored. Raises PolicyError naming the full key
         for a value that is not accepted.
@@ -141,7 +158,7 @@ class RoutingPolicy:
             if key.startswith(prefix) and key[len(prefix) :] in names:
                 given[names[key[len(prefix) :]]] = value
         try:
-            return cls(**given)
+            return dataclasses.replace(base or cls(), **given)
         except PolicyError as error:
             raise PolicyError(prefix + error.field.upper(), error.value, error.accepted) from None
 
@@ -262,6 +279,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "replica_transactions": _one_of(ReplicaTransactions),
     "session_tracking": _boolean,
     "guard": _boolean,
+    "behind_proxy": _boolean,
     "heartbeat": _boolean,
     "probe_interval": _seconds(minimum=0.01, maximum=3600.0),
     "probe_timeout": _seconds(minimum=0.05, maximum=60.0),
@@ -273,4 +291,13 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "zone": _text,
     "cluster": _word,
     "pure_functions": _names,
+}
+_RDS_PROXY: Final[Mapping[str, Any]] = {
+    "behind_proxy": True,
+    "guard": False,
+    "session_tracking": False,
+    "causal_wait": 0.0,  # there is no news to wait for
+    "unknown_lag": "allow",  # nobody can tell which server would answer
+    "probe_interval": 5.0,
+    "probe_timeout": 2.0,
 }

@@ -36,16 +36,22 @@ _BY_BACKEND: dict[str, Dialect] = {
 }
 
 
-def dialect_for(name: str, server_version: str | None = None) -> Dialect:
+def dialect_for(name: str, server_version: str | None = None, *, behind_proxy: bool = False) -> Dialect:
     """The dialect of a database URL (``mysql+pymysql://...``) or of a SQLAlchemy backend name (``mysql``).
 
     A ``mysql`` URL may lead to a MariaDB server. Ask again after the first connect, with what ``SELECT VERSION()``
     said: a version that names MariaDB makes it ``mariadb``. A ``mariadb`` URL is taken at its word: SQLAlchemy
     itself refuses any other server there. A name not known here gets the generic dialect, under that name: what
-    SQLAlchemy renders for this engine alone, as ``with_hint(..., "mssql")``, must not be overlooked.
+    SQLAlchemy renders for this engine alone, as ``with_hint(..., "mssql")``, must not be overlooked. ``behind_proxy``:
+    nothing is asked but whether somebody answers, and nothing is set.
     """
     backend = name.partition(":")[0].partition("+")[0].lower()
     dialect = _BY_BACKEND.get(backend) or (replace(GENERIC, name=backend) if backend else GENERIC)
     if dialect is MYSQL and "mariadb" in (server_version or "").lower():
-        return MARIADB
-    return dialect
+        dialect = MARIADB
+    return _through_proxy(dialect) if behind_proxy else dialect
+
+
+def _through_proxy(dialect: Dialect) -> Dialect:
+    """Who answers is whichever server the proxy has chosen, this time: what it says of itself holds for no other."""
+    return replace(dialect, probe=GENERIC.probe, read=GENERIC.read, position_after_write=None, guard=())

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import flask_sqlalchemy
 from flask import Flask, Response, current_app, g, has_request_context, request
 from flask_sqlalchemy import record_queries
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import sessionmaker
 from sqlalchemy.sql import Select
@@ -25,7 +25,7 @@ from rds_router.flask import travel
 from rds_router.flask.misses import RoutingQuery, confirmed
 from rds_router.flask.session import FlaskRoutingSession
 from rds_router.router import Router
-from rds_router.servers import Replica, ReplicaLike, checked_url, shown
+from rds_router.servers import Replica, ReplicaLike, checked_url, policy_for, shown
 from rds_router.session import RoutingSession, scoped_session
 from rds_router.settings import credentials_from, policy_settings, tls_from, uris_from_environment
 
@@ -146,7 +146,9 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
         router = Router(
             Replica(primary, name=app.config.get("RDS_ROUTER_PRIMARY_NAME") or ""),
             [self._placed(each, app) for each in _replicas(app)],
-            policy=RoutingPolicy.from_settings(policy_settings(app.config, PREFIX), prefix=PREFIX),
+            policy=RoutingPolicy.from_settings(
+                policy_settings(app.config, PREFIX), prefix=PREFIX, base=policy_for(make_url(primary))
+            ),
             engine_options=options,
             replica_engine_options=_options(app, "RDS_ROUTER_REPLICA_ENGINE_OPTIONS"),
             credentials=credentials_from(app.config.get("RDS_ROUTER_CREDENTIALS")),
