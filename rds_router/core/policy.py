@@ -297,6 +297,7 @@ _RDS_PROXY: Final[Mapping[str, Any]] = {
     "guard": False,
     "session_tracking": False,
     "causal_wait": 0.0,  # there is no news to wait for
+    "replica_transactions": "snapshot",  # a cursor, and all reads of a transaction, stay with one connection
     "unknown_lag": "allow",  # nobody can tell which server would answer
     "probe_interval": 5.0,
     "probe_timeout": 2.0,

@@ -1,4 +1,4 @@
-"""Stages on SQLite files and on MariaDB."""
+"""Stages on SQLite files, on MariaDB, and on PostgreSQL behind pgbouncer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import Engine
 
 from rds_router.lab import Cluster
+from tests.conftest import missing
 from tests.session.models import Base, seed
+from tests.session.pgbouncer import bouncing, program
 from tests.session.stage import Stage, copy_files, make_files, set_caught_up_at
 
 MakeStage = Callable[..., Stage]
@@ -94,15 +96,73 @@ def shared_mariadb_stage(mariadb_cluster: Cluster, mariadb_tables: Engine) -> It
 @pytest.fixture
 def mariadb_stage(mariadb_cluster: Cluster, mariadb_tables: Engine, shared_mariadb_stage: Stage) -> Iterator[Stage]:
     """The shared router, its record empty, its tables as seeded."""
-    shared_mariadb_stage.forget()
-    yield shared_mariadb_stage
-    shared_mariadb_stage.close_sessions()
-    if "primary" in shared_mariadb_stage.record.parts:
-        reseed(mariadb_cluster, mariadb_tables)
-        shared_mariadb_stage.refresh()
+    yield from lent(shared_mariadb_stage, mariadb_cluster, mariadb_tables)
 
 
-ENGINES = ["sqlite", "mariadb"]
+def lent(shared: Stage, cluster: Cluster, tables: Engine) -> Iterator[Stage]:
+    """A shared stage to one test, and left as it was found."""
+    shared.forget()
+    yield shared
+    shared.close_sessions()
+    if "primary" in shared.record.parts:
+        reseed(cluster, tables)
+        shared.refresh()
+
+
+@pytest.fixture(scope="session")
+def postgresql_tables(postgresql_cluster: Cluster) -> Iterator[Engine]:
+    """The tables on the shared cluster; an engine on its primary."""
+    engine = create_engine(postgresql_cluster.primary.url)
+    Base.metadata.create_all(engine)
+    reseed(postgresql_cluster, engine)
+    yield engine
+    Base.metadata.drop_all(engine)
+    engine.dispose()
+    postgresql_cluster.wait_caught_up()
+
+
+@pytest.fixture(scope="session")
+def pgbouncer_urls(postgresql_cluster: Cluster) -> Iterator[list[str]]:
+    """The shared PostgreSQL cluster, each server behind a pgbouncer in transaction mode."""
+    if program() is None:
+        missing("pgbouncer", "pgbouncer is not installed")
+    with contextlib.ExitStack() as opened:
+        yield [opened.enter_context(bouncing(each)) for each in postgresql_cluster.servers]
+
+
+@pytest.fixture(scope="session")
+def shared_pgbouncer_stage(
+    postgresql_cluster: Cluster, postgresql_tables: Engine, pgbouncer_urls: list[str]
+) -> Iterator[Stage]:
+    """One router under the policy for RDS Proxy, for all tests that change none of its settings."""
+    with contextlib.closing(Stage(pgbouncer_urls, cluster=postgresql_cluster, behind_proxy=True)) as shared:
+        yield shared
+
+
+@pytest.fixture
+def pgbouncer_stage(
+    postgresql_cluster: Cluster, postgresql_tables: Engine, shared_pgbouncer_stage: Stage
+) -> Iterator[Stage]:
+    """The shared router, its record empty, its tables as seeded."""
+    yield from lent(shared_pgbouncer_stage, postgresql_cluster, postgresql_tables)
+
+
+@pytest.fixture
+def on_pgbouncer(
+    postgresql_cluster: Cluster, postgresql_tables: Engine, pgbouncer_urls: list[str]
+) -> Iterator[MakeStage]:
+    """Makes stages under the policy for RDS Proxy."""
+    with contextlib.ExitStack() as opened:
+
+        def make(**options: Any) -> Stage:
+            stage = Stage(pgbouncer_urls, cluster=postgresql_cluster, behind_proxy=True, **options)
+            return opened.enter_context(contextlib.closing(stage))
+
+        yield make
+    reseed(postgresql_cluster, postgresql_tables)
+
+
+ENGINES = ["sqlite", "mariadb", "pgbouncer"]
 
 
 @pytest.fixture(params=ENGINES)
@@ -115,8 +175,8 @@ def make_stage(request: pytest.FixtureRequest) -> MakeStage:
 @pytest.fixture(params=ENGINES)
 def stage(request: pytest.FixtureRequest) -> Stage:
     """A primary and two replicas under the default policy, on each engine in turn."""
-    if request.param == "mariadb":
-        shared: Stage = request.getfixturevalue("mariadb_stage")
+    if request.param != "sqlite":
+        shared: Stage = request.getfixturevalue(f"{request.param}_stage")
         return shared
     make: MakeStage = request.getfixturevalue("on_sqlite")
     return make()

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Session
@@ -113,14 +114,24 @@ UNHURRIED = {
 class Stage:
     """One cluster with a router before it. ``close()`` it."""
 
-    def __init__(self, urls: list[str], *, cluster: Cluster | None = None, replicas: int = 2, **options: Any) -> None:
+    def __init__(
+        self,
+        urls: list[str],
+        *,
+        cluster: Cluster | None = None,
+        replicas: int = 2,
+        behind_proxy: bool = False,
+        **options: Any,
+    ) -> None:
         if cluster is not None and not urls[0].startswith("postgresql"):
             # A context for TLS costs 30 ms of CPU, and each stage makes engines of its own.
             options["engine_options"] = {"connect_args": {"ssl_disabled": True}, **options.get("engine_options", {})}
         self.urls = urls
         self.cluster = cluster
         self.is_sqlite = cluster is None
+        self.is_proxied = behind_proxy
         self.record = Record()
+        self._ahead = 0.0
         self.events: list[Event] = []
         if self.is_sqlite:
             for path in self._paths[1:]:
@@ -129,13 +140,28 @@ class Stage:
         self.router = Router(
             Replica(urls[0], name=NAMES[0]),
             [Replica(url, name=name) for url, name in zip(urls[1 : 1 + replicas], NAMES[1:], strict=False)],
-            policy=RoutingPolicy(**given),
+            policy=RoutingPolicy.rds_proxy(**given) if behind_proxy else RoutingPolicy(**given),
             on_engine=lambda engine, server, part: record(engine, self.record, server=server, part=part),
-            **options,
+            **{"clock": lambda: time.monotonic() + self._ahead, **options},
         )
         self.router.events.listen(self.events.append)
         self.sessions: list[Session] = []
         self.refresh()
+
+    @property
+    def has_no_returning(self) -> bool:
+        """MariaDB knows no UPDATE .. RETURNING."""
+        return not (self.is_sqlite or self.is_proxied)
+
+    def needs_positions(self) -> None:
+        """Skip where tokens are moments."""
+        if self.is_proxied:
+            pytest.skip("behind a proxy tokens go by time: no position is asked for")
+
+    def needs_guard(self) -> None:
+        """Skip where replicas' connections are not read-only."""
+        if self.is_proxied:
+            pytest.skip("behind a proxy connections are not guarded: that would pin them")
 
     def session(self, kind: type[RoutingSession] = RoutingSession, **options: Any) -> RoutingSession:
         """A session of this stage's router, closed with the stage."""
@@ -168,6 +194,8 @@ class Stage:
                 copy_file(self._paths[0], path)
         else:
             self.cluster.wait_caught_up()
+        if self.is_proxied and self.router.policy.after_write == "token":
+            self._ahead += self.router.policy.after_write_window  # there a token goes by time
         self.refresh()
 
     def fall_behind(self, seconds: float) -> None:

@@ -333,7 +333,9 @@ def test_a_statement_replaced_in_do_orm_execute_is_judged_as_itself(stage: Stage
 
 def test_the_record_tells_the_truth(stage: Stage) -> None:
     """What the engines' events call a replica is a server whose own answers say so."""
-    ask = "SELECT @@port" if not stage.is_sqlite else "SELECT file FROM pragma_database_list WHERE name = 'main'"
+    ask = "SELECT inet_server_port()" if stage.is_proxied else "SELECT @@port"
+    if stage.is_sqlite:
+        ask = "SELECT file FROM pragma_database_list WHERE name = 'main'"
     told = [str(stage.on_server(number, ask)) for number in range(3)]
     assert len(set(told)) == 3
     session = stage.session()

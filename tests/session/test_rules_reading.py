@@ -100,6 +100,7 @@ def test_r5_a_commit_does_not_end_using_primary(stage: Stage) -> None:
 
 def test_r5_a_token_passes_from_session_to_session(stage: Stage) -> None:
     """As from request to request: located, it means the same to another router."""
+    stage.needs_positions()
     writer, reader = stage.session(), stage.session()
     write(writer)
     token = writer.token
@@ -128,6 +129,7 @@ def test_r5_read_after_within_a_transaction_holds_from_the_next_read_on(stage: S
 
 def test_r5_a_token_passes_as_text(stage: Stage) -> None:
     """Through a queue: sessions made under router.read_after(), and its reader engine, do not read behind it."""
+    stage.needs_positions()
     writer = stage.session()
     write(writer)
     text_of_it = str(writer.token)
@@ -183,6 +185,7 @@ def test_r5_a_time_counts_by_the_primarys_clock(on_sqlite: MakeStage, monkeypatc
 
 
 def test_r5_a_token_is_located_once(stage: Stage) -> None:
+    stage.needs_positions()
     session = stage.session()
     assert session.token is None
     write(session)

@@ -104,6 +104,7 @@ def test_r9_other_errors_of_a_replica_are_raised(make_stage: MakeStage) -> None:
 
 
 def test_r9_every_replica_connection_is_guarded(stage: Stage) -> None:
+    stage.needs_guard()
     ask = "PRAGMA query_only" if stage.is_sqlite else "SELECT @@session.tx_read_only"
     with stage.router.reader.connect() as connection:
         assert connection.exec_driver_sql(ask).scalar() == 1
