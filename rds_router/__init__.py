@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from rds_router.core.statement import Kind, Statement
     from rds_router.core.token import Token
     from rds_router.credentials import IamAuth, Place, SecretsManager, Tls
+    from rds_router.discovery import Find
     from rds_router.errors import (
         CommitInDoubt,
         ConfigurationError,
+        DiscoveryError,
         NoPrimary,
         NoServerAvailable,
         PolicyError,
@@ -37,6 +39,8 @@ __all__ = [
     "ConfigurationError",
     "Contract",
     "Decision",
+    "DiscoveryError",
+    "Find",
     "IamAuth",
     "Kind",
     "NoPrimary",
@@ -71,9 +75,10 @@ _HOME = {
     "core.statement": "Kind Statement",
     "core.token": "Token",
     "credentials": "IamAuth Place SecretsManager Tls",
+    "discovery": "Find",
     "errors": (
-        "CommitInDoubt ConfigurationError NoPrimary NoServerAvailable PolicyError PrimaryChanged RouterClosed "
-        "RouterError StaleRead"
+        "CommitInDoubt ConfigurationError DiscoveryError NoPrimary NoServerAvailable PolicyError PrimaryChanged "
+        "RouterClosed RouterError StaleRead"
     ),
     "failover": "prepare_transactions run_transaction",
     "router": "Router",

@@ -11,7 +11,7 @@ import functools
 import math
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 from sqlalchemy import engine_from_config, event
@@ -51,7 +51,7 @@ class Engines:
         known: Callable[[str], Report | None] = lambda name: None,
     ) -> None:
         """``known``: the last good report of a server."""
-        self._targets = servers
+        self._targets = dict(servers)
         self._policy = policy
         self._dialect = dialect
         self._options: dict[Part, Mapping[str, Any]] = {"primary": primary_options, "replica": replica_options}
@@ -75,11 +75,26 @@ class Engines:
         with self._lock:
             engine = self._engines.pop((name, part), None)
         if engine is not None:
-            engine.dispose()
+            _end(engine)
         if part == "primary":
             # Who waits for a server that hangs waits in vain: another one is the primary.
             for connection in list(self._in_use.pop(name, ())):
                 drivers.hang_up(connection)
+
+    def relist(self, servers: Iterable[Target]) -> None:
+        """Other servers, or the same names elsewhere. Pools of what is gone are let go, as :meth:`retire` does.
+
+        The way to a server that is gone stays known: a decision made a moment ago may still ask for its engine.
+        """
+        with self._lock:
+            new = {each.server.name: each for each in servers}
+            old = self._targets
+            self._targets = {**old, **new}
+            moved = {name for name, each in new.items() if name in old and old[name].url != each.url}
+            gone = [key for key in self._engines if key[0] in moved or key[0] not in new]
+            engines = [self._engines.pop(key) for key in gone]
+        for engine in engines:
+            _end(engine)
 
     def renew(self, name: str) -> None:
         """Let go of a replica's idle connections: it was away, they may lead nowhere."""
@@ -200,6 +215,12 @@ class Engines:
                 connection.commit()
         finally:
             cursor.close()
+
+
+def _end(engine: Engine) -> None:
+    """Close what is idle now, and what is in use when it is returned: nobody would look for it in this pool again."""
+    event.listen(engine.pool, "checkin", lambda connection, record: record.close())
+    engine.dispose()
 
 
 def _replica_defaults(url: URL, policy: RoutingPolicy, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@
     │   └── NoPrimary           there is no primary: nothing was sent
     ├── PrimaryChanged          (also the DBAPIError that SQLAlchemy would have raised) the primary refused a write
     ├── CommitInDoubt           a COMMIT's answer was lost, and nobody could be asked what became of it
+    ├── DiscoveryError          nobody told who belongs to the cluster
     └── RouterClosed            the router was used after close()
 """
 
@@ -20,6 +21,7 @@ from collections.abc import Sequence
 __all__ = [
     "CommitInDoubt",
     "ConfigurationError",
+    "DiscoveryError",
     "NoPrimary",
     "NoServerAvailable",
     "PolicyError",
@@ -109,6 +111,10 @@ class CommitInDoubt(RouterError):
 
     The transaction may have been done: look before you run it again. ``__cause__`` is the driver's error.
     """
+
+
+class DiscoveryError(RouterError):
+    """Nobody told who belongs to the cluster. Says who was asked, and what to do."""
 
 
 class RouterClosed(RouterError):

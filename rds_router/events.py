@@ -88,6 +88,23 @@ class MissConfirmed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ServersListed(Event):
+    """The cluster has other members than before."""
+
+    level = logging.INFO
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryFailed(Event):
+    """Nobody told who belongs to the cluster: the list stays as it was."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class PrimaryMoved(Event):
     """Another server is the primary now."""
 
@@ -344,6 +361,12 @@ class Emitter:
                 listener(event)
             except Exception:
                 _log.exception("a listener of rds_router failed on %s", event)
+
+
+def listed(old: Topology, new: Topology) -> ServersListed | None:
+    """What another list of servers means for people; None if it names the same ones."""
+    before, now = ({seen.server.name for seen in each.servers} for each in (old, new))
+    return None if before == now else ServersListed(tuple(sorted(now - before)), tuple(sorted(before - now)))
 
 
 def changes(old: Topology, new: Topology) -> Iterator[Event]:

@@ -24,7 +24,7 @@ from sqlalchemy.engine import URL
 from rds_router import drivers
 from rds_router.core.observation import Observation, Report
 from rds_router.core.policy import RoutingPolicy
-from rds_router.dialects import dialect_for, run_probe
+from rds_router.dialects import VARIANTS, dialect_for, run_probe
 from rds_router.dialects.base import Dialect, Row, Verdict
 from rds_router.dialects.heartbeat import Heartbeat, heartbeat_for, is_young
 from rds_router.servers import Target
@@ -77,6 +77,10 @@ class Prober:
             return Observation(self.name, at, error=one_line(error, self._url), is_login_refused=is_refused)
         return Observation(self.name, at, report, took=took)
 
+    def watches(self, target: Target) -> bool:
+        """True if this is the server, at this place."""
+        return self.name == target.server.name and self._url == target.url
+
     def close(self) -> None:
         """Let go of the connection."""
         connection, self._connection = self._connection, None
@@ -91,11 +95,15 @@ class Prober:
             self._connection = None
 
     def _told_family(self) -> Dialect:
-        """``mysql://`` may lead to MariaDB: the server's version tells."""
-        if self._url.get_backend_name() not in drivers.MYSQL:
-            return self.dialect
-        (row,) = self._rows("SELECT @@version AS version")
-        return dialect_for(self._url.get_backend_name(), str(row["version"]), behind_proxy=self._policy.behind_proxy)
+        """``mysql://`` may lead to MariaDB: the server's version tells; and either engine's URL to Aurora."""
+        backend, behind_proxy = self._url.get_backend_name(), self._policy.behind_proxy
+        dialect = dialect_for(backend, behind_proxy=behind_proxy)
+        if backend in drivers.MYSQL:
+            (row,) = self._rows("SELECT @@version AS version")
+            dialect = dialect_for(backend, str(row["version"]), behind_proxy=behind_proxy)
+        if behind_proxy:
+            return dialect
+        return next((variant for sql, variant in VARIANTS.get(dialect.name, ()) if self._rows(sql)), dialect)
 
     def _with_heartbeat(self, report: Report, at: float, *, writes: bool) -> Report:
         """The report with the row's time; on the primary the row is renewed first if that is due.
@@ -176,21 +184,39 @@ class Monitor:
         """Begin to watch. The caller makes sure that this is called once."""
         if self.sharing is not None:
             self.sharing.open()
-        self._threads = [
-            threading.Thread(
-                target=_watch,
-                args=(weakref.ref(self), prober, self._stop, self._wakes[prober.name]),
-                name=f"rds-router {prober.name}",
-                daemon=True,
-            )
-            for prober in self.probers
-        ]
-        for thread in self._threads:
-            thread.start()
+        for prober in self.probers:
+            self._begin(prober)
+
+    def relist(self, probers: Iterable[Prober]) -> None:
+        """Watch these from now on; those that go on keep their threads. One call at a time."""
+        with self._turned:
+            before, self.probers = self.probers, tuple(probers)
+            for prober in self.probers:
+                self._wakes.setdefault(prober.name, threading.Event())
+                self._begun.setdefault(prober.name, 0)
+                self._done.setdefault(prober.name, 0)
+            gone = [prober for prober in before if prober not in self.probers]
+        for prober in gone:
+            self._wakes[prober.name].set()
+        if self.is_running:
+            for prober in self.probers:
+                if prober not in before:
+                    self._begin(prober)
+
+    def watches(self, prober: Prober) -> bool:
+        """False for one that was taken from the list: its thread ends."""
+        return prober in self.probers
+
+    def _begin(self, prober: Prober) -> None:
+        arguments = (weakref.ref(self), prober, self._stop, self._wakes[prober.name])
+        thread = threading.Thread(target=_watch, args=arguments, name=f"rds-router {prober.name}", daemon=True)
+        self._threads = [each for each in self._threads if each.is_alive()] + [thread]
+        thread.start()
 
     def refresh(self, timeout: float) -> bool:
         """Probe every server now and wait. False if some did not answer in ``timeout`` seconds."""
-        return self.hurry(self._done, timeout, enough=len(self._done))
+        names = [prober.name for prober in self.probers]
+        return self.hurry(names, timeout, enough=len(names))
 
     def hurry(self, names: Iterable[str], timeout: float, *, enough: int = 1) -> bool:
         """Probe these servers now and wait until ``enough`` of them have answered; False after ``timeout`` seconds.
@@ -199,7 +225,7 @@ class Monitor:
         """
         with self._turned:
             # A probe that is under way was sent before this call: the one after it counts.
-            wanted = {name: self._begun[name] + 1 for name in names}
+            wanted = {name: self._begun[name] + 1 for name in names if name in self._begun}
 
             def is_done() -> bool:
                 missing = [name for name, number in wanted.items() if self._done[name] < number]
@@ -239,11 +265,12 @@ class Monitor:
 
     def wake(self, name: str) -> None:
         """Probe this server now; do not wait for it."""
-        self._wakes[name].set()
+        if name in self._wakes:
+            self._wakes[name].set()
 
     def wake_all(self) -> None:
         """Probe every server now; do not wait for them."""
-        for wake in self._wakes.values():
+        for wake in list(self._wakes.values()):
             wake.set()
 
     def began(self, name: str) -> None:
@@ -264,7 +291,7 @@ def _watch(monitor: weakref.ref[Monitor], prober: Prober, stop: threading.Event,
     try:
         while not stop.is_set():
             owner = monitor()
-            if owner is None:
+            if owner is None or not owner.watches(prober):
                 break
             owner.began(prober.name)
             # After that: who hurries from now on waits for the probe after this one.
@@ -277,7 +304,7 @@ def _watch(monitor: weakref.ref[Monitor], prober: Prober, stop: threading.Event,
             else:
                 observation = sharing.turn(prober, as_primary=as_primary, is_asked=is_asked, wake=wake)
             owner = monitor()
-            if owner is None or stop.is_set():
+            if owner is None or stop.is_set() or not owner.watches(prober):
                 break
             owner.turned(observation, prober.dialect)
             pause = owner.pause(prober.name)

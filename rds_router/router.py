@@ -33,20 +33,23 @@ from rds_router.core.policy import RoutingPolicy
 from rds_router.core.scope import FRESH, Scope, Sight
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
-from rds_router.core.topology import Drain, Topology, evolve
+from rds_router.core.topology import Drain, Server, Topology, evolve
 from rds_router.credentials import Credentials, Tls
 from rds_router.dialects import dialect_for
 from rds_router.dialects.base import Dialect, Verdict
+from rds_router.discovery import Discovery, Find, Finder, found_by
 from rds_router.engines import Engines, OnEngine
 from rds_router.errors import NoServerAvailable, RouterClosed
 from rds_router.events import (
     CredentialsRenewed,
+    DiscoveryFailed,
     Emitter,
     Healed,
     ReadRetried,
     TokenByTime,
     TokenIgnored,
     changes,
+    listed,
 )
 from rds_router.forks import tell_when_forked
 from rds_router.last_resort import LastResort
@@ -55,7 +58,7 @@ from rds_router.monitor import Monitor, Prober, one_line
 from rds_router.outage import Outage, deadline
 from rds_router.patience import Patience
 from rds_router.routed_engine import RoutedEngine
-from rds_router.servers import ReplicaLike, policy_for, targets
+from rds_router.servers import ReplicaLike, Target, checked_url, policy_for, targets
 from rds_router.sharing import sharing_of
 
 _T = TypeVar("_T")
@@ -84,6 +87,8 @@ class Router:
         on_engine: OnEngine | None = None,
         credentials: Credentials | None = None,
         tls: Tls | None = None,
+        discovery: Discovery | None = None,
+        discovery_interval: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = random.random,
     ) -> None:
@@ -98,7 +103,8 @@ class Router:
         login = Login(credentials, tls, renewed=lambda name: self.events.emit(CredentialsRenewed(name)))
         self.healed_shapes: Counter[str] = Counter()
         """How often replicas refused statements of each shape; of the last 1024 shapes."""
-        self.has_replicas = len(found) > 1
+        self.has_replicas = len(found) > 1 or discovery is not None
+        self._finder = Finder(discovery, self, interval=discovery_interval, random=random)
         self.cluster = self.policy.cluster or causality.cluster_of(found[0].url)
         """What tokens call this cluster."""
         self.primary = RoutedEngine("primary", self.primary_engine, self.reach)
@@ -123,26 +129,23 @@ class Router:
             patience=self._patience,
             on_engine=on_engine,
             on_fault=self._primary_failed if self.has_replicas else None,
-            known=lambda name: self._topology[name].report,
+            known=lambda name: next((each.report for each in self._topology.servers if each.server.name == name), None),
         )
         self._load = self._engines.in_use
         self._last_resort = LastResort(self._engines, self.events, share=self.policy.primary_read_share, random=random)
-        probers = [
-            Prober(
-                each,
-                policy=self.policy,
-                clock=clock,
-                connect_options=(options if each.server.is_primary else replica_options).get("connect_args", {}),
-                opening=login.opening(each.url, each.server.name),
-            )
-            for each in found
-        ]
+        self._prober: Callable[[Target], Prober] = lambda each: Prober(
+            each,
+            policy=self.policy,
+            clock=clock,
+            connect_options=(options if each.server.is_primary else replica_options).get("connect_args", {}),
+            opening=login.opening(each.url, each.server.name),
+        )
         self._monitor = Monitor(
-            probers,
+            map(self._prober, found),
             publish=self._observe,
             is_writer=self._is_writer,
             pause=self._pause,
-            sharing=sharing_of(found, self.policy, clock=clock, tell=self.events.emit),
+            sharing=None if discovery else sharing_of(found, self.policy, clock=clock, tell=self.events.emit),
         )
         self._outage = Outage(
             policy=self.policy,
@@ -154,6 +157,11 @@ class Router:
             events=self.events,
         )
         tell_when_forked(self)
+
+    @classmethod
+    def from_cluster(cls, url: str | URL, *, find: Find = Find(), **options: Any) -> Router:  # noqa: B008  frozen
+        """A router that finds a cluster's servers, now and ever again. ``options``: as above. Raises DiscoveryError."""
+        return cls(**found_by(checked_url(url, "the URL of the cluster"), find, options))
 
     def __repr__(self) -> str:
         state = "closed" if self._is_closed else repr(self._topology)[1:-1]
@@ -254,6 +262,7 @@ class Router:
                 raise RouterClosed("this router is closed: make a new one")
             if not self._monitor.is_running and self.has_replicas:
                 self._monitor.start()
+                self._finder.start()
             self._is_awake = True
 
     def refresh(self, timeout: float = 5.0) -> bool:
@@ -278,6 +287,7 @@ class Router:
             self._is_closed = True
             self._is_awake = False
         self._outage.end()
+        self._finder.close()
         self._monitor.close(wait=self.policy.probe_timeout)
         self._engines.close()
 
@@ -437,17 +447,24 @@ class Router:
         clock, wake = self.clock, self._monitor.wake
         deadline = self.policy.read_deadline
         return Patience(
-            name, deadline, clock=clock, heard=lambda: self._topology[name].heard_at, ask=lambda: wake(name)
+            name,
+            deadline,
+            clock=clock,
+            heard=lambda: max(
+                (seen.heard_at for seen in self._topology.servers if seen.server.name == name), default=0.0
+            ),
+            ask=lambda: wake(name),
         )
 
-    def _observe(self, news: Observation | Drain, dialect: Dialect | None = None) -> None:
+    def _observe(self, news: Observation | Drain | list[Server], dialect: Dialect | None = None) -> None:
         """The one place that changes the state of the world; acts on it after the lock."""
         with self._lock:
             old = self._topology
             self._topology = new = evolve(old, news, now=self.clock())
-            if dialect is not None and news.server == new.writer and dialect.name != self._dialect.name:
+            if isinstance(news, Observation) and dialect is not None and news.server == new.writer:
+                if dialect.name != self._dialect.name:
+                    self._classifier = Classifier(dialect.name, self.policy.pure_functions)
                 self._dialect = dialect
-                self._classifier = Classifier(dialect.name, self.policy.pure_functions)
         if new.writer != old.writer:
             self._engines.retire(old.writer, "primary")
             self._engines.retire(new.writer, "replica")
@@ -465,6 +482,20 @@ class Router:
             self.events.emit(event)
         self._outage.note(new)
 
+    def relist(self, found: Iterable[Target]) -> None:
+        """Another list of servers: new ones begin slowly, those that are gone end their work. One call at a time."""
+        before, now = self._topology, tuple(found)
+        kept = {each.name: each for each in self._monitor.probers if any(map(each.watches, now))}
+        self._engines.relist(now)
+        self._observe([each.server for each in now])
+        self._monitor.relist([kept.get(each.server.name) or self._prober(each) for each in now])
+        if event := listed(before, self._topology):
+            self.events.emit(event)
+
+    def not_found(self, error: Exception) -> None:
+        """Nobody tells who the servers are: the list stays."""
+        self.events.emit(DiscoveryFailed(one_line(error, self._engines.url(self._topology.writer))))
+
     def _primary_failed(self, server: str, error: BaseException, verdict: Verdict) -> None:
         """A connection to the primary failed: ask all servers at once, and let nobody start there meanwhile."""
         if server == self._topology.writer and self._is_awake:  # else an old connection: the primary has moved already
@@ -475,10 +506,8 @@ class Router:
         self._lock = threading.Lock()
         self._is_awake = not self.has_replicas
         self._turns = itertools.count(int(self._random() * 1e6))  # or all workers would march in step
-        self._classifier.forked()
-        self._engines.forked()
-        self._monitor.forked()
-        self._outage.forked()
+        for each in (self._classifier, self._engines, self._monitor, self._outage, self._finder):
+            each.forked()
 
 
 _MAX_HEALED_SHAPES: Final = 1024

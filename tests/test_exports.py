@@ -18,6 +18,8 @@ PUBLIC = [
     "ConfigurationError",
     "Contract",
     "Decision",
+    "DiscoveryError",
+    "Find",
     "IamAuth",
     "Kind",
     "NoPrimary",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+from rds_router.forks import tell_when_forked
 
 _T = TypeVar("_T")
 
@@ -61,7 +61,7 @@ class Remembered(Generic[_T]):
         self._clock = clock
         self._answers: dict[Hashable, tuple[_T, float]] = {}
         self._lock = threading.Lock()
-        _all.add(self)
+        tell_when_forked(self)
 
     def get(self, key: Hashable, ask: Callable[[], tuple[_T, float]], *, unless: _T | None = None) -> _T:
         """The answer remembered, or a new one; ``ask`` returns it and the seconds it counts for.
@@ -78,15 +78,3 @@ class Remembered(Generic[_T]):
     def forked(self) -> None:
         """In a forked child: the lock may be held by a thread that does not live here."""
         self._lock = threading.Lock()
-
-
-_all: Final[weakref.WeakSet[Remembered[Any]]] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for each in list(_all):
-        each.forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
+from typing import Final
 
+from rds_router.dialects.aurora_mysql import AURORA_MYSQL, AURORA_MYSQL_MEMBERS
+from rds_router.dialects.aurora_postgresql import AURORA_POSTGRESQL, AURORA_POSTGRESQL_MEMBERS
 from rds_router.dialects.base import Answers, Denied, Dialect, Query, Row, Verdict
 from rds_router.dialects.generic import GENERIC
 from rds_router.dialects.mariadb import MARIADB
+from rds_router.dialects.members import Membership
 from rds_router.dialects.mysql import MYSQL
 from rds_router.dialects.postgresql import POSTGRESQL
 from rds_router.dialects.probe import run_probe
+from rds_router.dialects.rds_multi_az import RDS_MULTI_AZ_MYSQL, RDS_MULTI_AZ_POSTGRESQL
 from rds_router.dialects.sqlite import SQLITE
 
 __all__ = [
+    "AURORA_MYSQL",
+    "AURORA_POSTGRESQL",
     "GENERIC",
     "MARIADB",
     "MYSQL",
@@ -36,6 +45,18 @@ _BY_BACKEND: dict[str, Dialect] = {
 }
 
 
+VARIANTS: Final[Mapping[str, tuple[tuple[str, Dialect], ...]]] = {
+    "mysql": ((AURORA_MYSQL_MEMBERS.is_there, AURORA_MYSQL),),
+    "postgresql": ((AURORA_POSTGRESQL_MEMBERS.is_there, AURORA_POSTGRESQL),),
+}
+"""Backend name -> SQL that has a row where a server is probed by another dialect's questions, and that dialect."""
+MEMBERSHIPS: Final[Mapping[str, tuple[Membership, ...]]] = {
+    "mysql": (AURORA_MYSQL_MEMBERS, RDS_MULTI_AZ_MYSQL),
+    "postgresql": (AURORA_POSTGRESQL_MEMBERS, RDS_MULTI_AZ_POSTGRESQL),
+}
+"""Backend name -> how its clusters tell who belongs to them."""
+
+
 def dialect_for(name: str, server_version: str | None = None, *, behind_proxy: bool = False) -> Dialect:
     """The dialect of a database URL (``mysql+pymysql://...``) or of a SQLAlchemy backend name (``mysql``).
 
@@ -52,6 +73,7 @@ def dialect_for(name: str, server_version: str | None = None, *, behind_proxy: b
     return _through_proxy(dialect) if behind_proxy else dialect
 
 
+@cache
 def _through_proxy(dialect: Dialect) -> Dialect:
     """Who answers is whichever server the proxy has chosen, this time: what it says of itself holds for no other."""
     return replace(dialect, probe=GENERIC.probe, read=GENERIC.read, position_after_write=None, guard=())

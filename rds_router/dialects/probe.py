@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from rds_router.core.observation import Report
-from rds_router.dialects.base import Denied, Dialect, Query, Row, Verdict
+from rds_router.dialects.base import Answers, Denied, Dialect, Query, Row, Verdict
 
 
 def run_probe(dialect: Dialect, execute: Callable[[str], Sequence[Row]]) -> Report:
@@ -17,14 +17,17 @@ def run_probe(dialect: Dialect, execute: Callable[[str], Sequence[Row]]) -> Repo
     left out, and the report names the grant; of a question with several spellings the first one that the server
     understands is asked. Any other error of the driver is raised: the server has not been observed.
     """
-    answers: dict[str, Sequence[Row] | Denied] = {}
-    missing: list[str] = []
-    for query in dialect.probe:
-        answer = answers[query.name] = _ask(query, dialect, execute)
-        if isinstance(answer, Denied):
-            missing.append(missing_grant(query.grant, query.without))
+    answers = ask_all(dialect.probe, dialect, execute)
+    missing = [
+        missing_grant(query.grant, query.without) for query in dialect.probe if isinstance(answers[query.name], Denied)
+    ]
     report = dialect.read(answers)
     return dataclasses.replace(report, missing=(*missing, *report.missing)) if missing else report
+
+
+def ask_all(questions: Iterable[Query], dialect: Dialect, execute: Callable[[str], Sequence[Row]]) -> Answers:
+    """The answers to all questions, in order; Denied for those that the account may not ask."""
+    return {query.name: _ask(query, dialect, execute) for query in questions}
 
 
 def missing_grant(grant: str, without: str) -> str:

@@ -17,6 +17,8 @@ from rds_router import (
     ConfigurationError,
     Contract,
     Decision,
+    DiscoveryError,
+    Find,
     IamAuth,
     Kind,
     NoPrimary,
@@ -88,6 +90,9 @@ def password_of(place: Place) -> str:
 Router("mysql+pymysql://app@primary/app", credentials=password_of)
 Router("mysql+pymysql://app@primary/app", credentials=lambda place: (place.user, "geheim"))
 Router("mysql+pymysql://app@primary/app", credentials="geheim")  # type: ignore[arg-type]
+assert_type(Router.from_cluster("mysql+pymysql://app@my.cluster-abc.eu-west-1.rds.amazonaws.com/app"), Router)
+Router.from_cluster("mysql+pymysql://app@db/app", find=Find(identifier="blog", tags={"tier": "web"}), policy=policy)
+Find("positional")  # type: ignore[call-arg]
 Router()  # type: ignore[call-arg]
 Replica("sqlite:///x", "positional")  # type: ignore[call-arg]
 
@@ -171,7 +176,8 @@ assert_type(bounded_view(1), str)
 # --- errors
 
 errors: list[type[RouterError]] = [
-    *(CommitInDoubt, ConfigurationError, NoPrimary, NoServerAvailable, PolicyError, PrimaryChanged, RouterClosed),
+    *(CommitInDoubt, ConfigurationError, DiscoveryError, NoPrimary, NoServerAvailable, PolicyError, PrimaryChanged),
+    RouterClosed,
     StaleRead,
 ]
 assert_type(StaleRead("stale").objects, tuple[str, ...])

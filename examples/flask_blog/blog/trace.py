@@ -18,8 +18,8 @@ from sqlalchemy import Table
 from sqlalchemy.sql import visitors
 
 from blog.models import db
+from rds_router.captured import Routed
 from rds_router.core.decision import Decision
-from rds_router.router import Routed
 
 _KEPT = 8
 _WORDS_KEPT = 160
