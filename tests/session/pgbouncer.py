@@ -24,7 +24,7 @@ def program() -> str | None:
 
 @contextlib.contextmanager
 def bouncing(server: Server) -> Iterator[str]:
-    """The server's URL through a pgbouncer of its own, which has three connections for everybody."""
+    """The server's URL through a pgbouncer of its own, which has twenty connections for everybody."""
     found = program()
     assert found is not None
     with socket.socket() as free:
@@ -39,7 +39,7 @@ def bouncing(server: Server) -> Iterator[str]:
     settings.write_text(
         f"[databases]\n{url.database} = host=127.0.0.1 port={server.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
         f"listen_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {users}\n"
-        "pool_mode = transaction\ndefault_pool_size = 3\nserver_round_robin = 1\nmax_client_conn = 200\n"
+        "pool_mode = transaction\ndefault_pool_size = 20\nserver_round_robin = 1\nmax_client_conn = 200\n"
     )
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(

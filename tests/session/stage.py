@@ -158,6 +158,11 @@ class Stage:
         if self.is_proxied:
             pytest.skip("behind a proxy tokens go by time: no position is asked for")
 
+    def needs_lag(self) -> None:
+        """Skip where nobody can tell how old a replica's data is."""
+        if self.is_proxied:
+            pytest.skip("behind a proxy lag is not known: a bound to it is kept by the primary")
+
     def needs_guard(self) -> None:
         """Skip where replicas' connections are not read-only."""
         if self.is_proxied:

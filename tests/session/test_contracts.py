@@ -123,6 +123,7 @@ def test_c4_a_looser_bound_takes_a_replica_that_is_out_for_others(on_sqlite: Mak
 
 
 def test_c5_bounded_does_not_wait_for_own_writes(stage: Stage) -> None:
+    stage.needs_lag()
     session = stage.session()
     write(session)
     with session.reading("bounded(3000)"), stage.watching() as seen:
@@ -282,6 +283,7 @@ def test_c15_strong_is_the_primary(stage: Stage) -> None:
 
 def test_c16_the_statement_wins_over_the_block_the_block_over_the_policy(make_stage: MakeStage) -> None:
     stage = make_stage(policy={"reads": "strong"})
+    stage.needs_lag()
     session = stage.session()
     with stage.watching() as seen:
         read(session)

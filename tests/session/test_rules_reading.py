@@ -150,6 +150,7 @@ def test_r5_a_token_that_says_nothing_here(make_stage: MakeStage, brought: str) 
     """Unreadable, or another cluster's: the primary for after_write_window, then as for anybody; counted."""
     clock = Clock()
     stage = make_stage(policy={"after_write_window": 5.0, "probe_interval": 3600.0}, clock=clock)
+    stage.needs_positions()  # to show what has been read on the primary
     with stage.watching() as seen, stage.router.read_after(brought):
         session = stage.session()
         for seconds in (0.0, 4.9, 0.2):
