@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from sqlalchemy.engine import URL, Connection, Engine
@@ -397,17 +398,8 @@ class Router:
     def _decide(
         self, statement: Statement, scope: Scope, exclude: frozenset[str], *, is_primary_full: bool = False
     ) -> Decision:
-        return decide(
-            statement,
-            scope,
-            self._topology,
-            self.policy,
-            now=self.clock(),
-            draw=self._draw(),
-            load=self._load,
-            exclude=exclude,
-            is_primary_full=is_primary_full,
-        )
+        decided = partial(decide, statement, scope, self._topology, self.policy, load=self._load, exclude=exclude)
+        return decided(now=self.clock(), draw=self._draw(), is_primary_full=is_primary_full)
 
     def _turn(self) -> float:
         """The dice of "round_robin"."""
@@ -444,17 +436,11 @@ class Router:
         return health.pause(topology[name].health, self.policy, draw=self._random(), is_urgent=is_urgent)
 
     def _patience(self, name: str) -> Patience:
-        clock, wake = self.clock, self._monitor.wake
-        deadline = self.policy.read_deadline
-        return Patience(
-            name,
-            deadline,
-            clock=clock,
-            heard=lambda: max(
-                (seen.heard_at for seen in self._topology.servers if seen.server.name == name), default=0.0
-            ),
-            ask=lambda: wake(name),
-        )
+        heard, ask = partial(self._heard_at, name), partial(self._monitor.wake, name)
+        return Patience(name, self.policy.read_deadline, clock=self.clock, heard=heard, ask=ask)
+
+    def _heard_at(self, name: str) -> float:
+        return max((seen.heard_at for seen in self._topology.servers if seen.server.name == name), default=0.0)
 
     def _observe(self, news: Observation | Drain | list[Server], dialect: Dialect | None = None) -> None:
         """The one place that changes the state of the world; acts on it after the lock."""
