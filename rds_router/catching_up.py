@@ -3,7 +3,7 @@
 The order is: a replica known to have what he wrote or saw (that was decided already), one that says so when asked, a
 bounded wait, the primary. What is asked are the monitor's own probes, begun at once: readers who wait at the same time
 share them, and what is learnt for one is known for all. What was looked after in vain is not looked after again until
-the next regular probe. (docs/decisions/0013-a-reader-with-a-token-hurries-the-monitor.md)
+the next regular probe. (docs/decisions/0021-a-reader-with-a-token-hurries-the-monitor.md)
 """
 
 from __future__ import annotations
