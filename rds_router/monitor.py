@@ -24,7 +24,7 @@ from sqlalchemy.engine import URL
 from rds_router import drivers
 from rds_router.core.observation import Observation, Report
 from rds_router.core.policy import RoutingPolicy
-from rds_router.dialects import VARIANTS, dialect_for, run_probe
+from rds_router.dialects import dialect_for, run_probe, told_dialect
 from rds_router.dialects.base import Dialect, Row, Verdict
 from rds_router.dialects.heartbeat import Heartbeat, heartbeat_for, is_young
 from rds_router.servers import Target
@@ -64,7 +64,8 @@ class Prober:
             with _Deadline(self._policy.probe_timeout) as deadline:
                 if self._connection is None:
                     self._connection = self._open()
-                    self.dialect = self._told_family()
+                    backend = self._url.get_backend_name()
+                    self.dialect = told_dialect(backend, self._rows, behind_proxy=self._policy.behind_proxy)
                 deadline.watch(drivers.socket_of(self._connection))
                 asked = self._clock()
                 report = run_probe(self.dialect, self._rows)
@@ -93,17 +94,6 @@ class Prober:
         if self._connection is not None:
             _parents.append(self._connection)
             self._connection = None
-
-    def _told_family(self) -> Dialect:
-        """``mysql://`` may lead to MariaDB: the server's version tells; and either engine's URL to Aurora."""
-        backend, behind_proxy = self._url.get_backend_name(), self._policy.behind_proxy
-        dialect = dialect_for(backend, behind_proxy=behind_proxy)
-        if backend in drivers.MYSQL:
-            (row,) = self._rows("SELECT @@version AS version")
-            dialect = dialect_for(backend, str(row["version"]), behind_proxy=behind_proxy)
-        if behind_proxy:
-            return dialect
-        return next((variant for sql, variant in VARIANTS.get(dialect.name, ()) if self._rows(sql)), dialect)
 
     def _with_heartbeat(self, report: Report, at: float, *, writes: bool) -> Report:
         """The report with the row's time; on the primary the row is renewed first if that is due.

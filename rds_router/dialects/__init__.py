@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Final
@@ -35,6 +35,7 @@ __all__ = [
     "Verdict",
     "dialect_for",
     "run_probe",
+    "told_dialect",
 ]
 
 _BY_BACKEND: dict[str, Dialect] = {
@@ -71,6 +72,20 @@ def dialect_for(name: str, server_version: str | None = None, *, behind_proxy: b
     if dialect is MYSQL and "mariadb" in (server_version or "").lower():
         dialect = MARIADB
     return _through_proxy(dialect) if behind_proxy else dialect
+
+
+def told_dialect(backend: str, execute: Callable[[str], Sequence[Row]], *, behind_proxy: bool = False) -> Dialect:
+    """The dialect of a server that can be asked.
+
+    ``mysql://`` may lead to MariaDB, which its version tells; and either engine's URL to Aurora.
+    """
+    dialect = dialect_for(backend, behind_proxy=behind_proxy)
+    if dialect.name == "mysql":
+        (row,) = execute("SELECT @@version AS version")
+        dialect = dialect_for(backend, str(row["version"]), behind_proxy=behind_proxy)
+    if behind_proxy:
+        return dialect
+    return next((variant for sql, variant in VARIANTS.get(dialect.name, ()) if execute(sql)), dialect)
 
 
 @cache

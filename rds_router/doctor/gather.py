@@ -17,7 +17,7 @@ from sqlalchemy.exc import SAWarning, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from rds_router import drivers
-from rds_router.dialects import dialect_for, run_probe
+from rds_router.dialects import dialect_for, run_probe, told_dialect
 from rds_router.dialects.base import Row, Verdict
 from rds_router.dialects.heartbeat import TABLE, heartbeat_for
 from rds_router.dialects.sqlite import STATUS_TABLE
@@ -42,7 +42,7 @@ def gather(router: Router, *, load: Load | None = None, timeout: float = 10.0) -
     found: dict[str, ServerFacts] = {}
 
     def examine(name: str, engine: Engine, is_primary: bool) -> None:
-        found[name] = _examine(name, engine, is_primary=is_primary)
+        found[name] = _examine(name, engine, is_primary=is_primary, behind_proxy=router.policy.behind_proxy)
 
     threads = [
         threading.Thread(target=examine, args=(name, *each), name=f"rds_router doctor {name}", daemon=True)
@@ -72,7 +72,7 @@ def pool_of(engine: Engine) -> Pool:
     return Pool(0, None) if isinstance(pool, NullPool) else Pool(1, 0)
 
 
-def _examine(name: str, engine: Engine, *, is_primary: bool) -> ServerFacts:
+def _examine(name: str, engine: Engine, *, is_primary: bool, behind_proxy: bool) -> ServerFacts:
     url, dialect = engine.url, dialect_for(engine.url.get_backend_name())
     backend, host = url.get_backend_name(), url.host or ""
     pool = pool_of(engine)
@@ -80,7 +80,7 @@ def _examine(name: str, engine: Engine, *, is_primary: bool) -> ServerFacts:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.detach()  # closed at the end, also if the pool is gone by then
             told = ask(backend, lambda sql: _rows(connection, sql))
-            dialect = dialect_for(backend, told.version)
+            dialect = told_dialect(backend, lambda sql: _rows(connection, sql), behind_proxy=behind_proxy)
             report = run_probe(dialect, lambda sql: _rows(connection, sql))
             tables, unasked = _tables(connection)
             raw = connection.connection.dbapi_connection
