@@ -259,8 +259,10 @@ def test_the_flask_command_takes_servers_and_pools_of_the_configuration(
         RDS_ROUTER_PRIMARY_NAME="the-primary",
     )
     monkeypatch.setenv("WEB_CONCURRENCY", "3")
-    SQLAlchemy(app)
+    db = SQLAlchemy(app)
     result = app.test_cli_runner().invoke(rds, ["doctor", "--json"])
+    with app.app_context():
+        db.router.close()
     assert result.exit_code == 0, result.output
     says = [each["says"] for each in json.loads(result.stdout)["findings"] if each["topic"] == "connections"]
     assert says[0].startswith("3 workers x (7 + 10 + 1 for the monitor) = 54 connections")
