@@ -54,7 +54,10 @@ READS: dict[str, tuple[Call, int]] = {
     "select of a subquery": (lambda s: s.execute(select(select(User.id).subquery())).all(), 1),
     "select of an alias": (lambda s: s.execute(select(aliased(User))).all(), 1),
     "get": (lambda s: s.get(User, 1), 1),
-    "get, nothing found": (lambda s: s.get(User, 99), 1),
+    "get, nothing found, and that will do": (
+        lambda s: s.get(User, 99, execution_options={"rds_reads": "any"}),
+        1,
+    ),
     "get_one": (lambda s: s.get_one(User, 1), 1),
     "Query.all": (lambda s: s.query(User).all(), 1),
     "Query.first": (lambda s: s.query(User).filter_by(name="ann").first(), 1),
