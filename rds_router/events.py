@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import ClassVar, Final, TypeAlias
 
-from rds_router.core.position import Lsn
+from rds_router.core.observation import Report
+from rds_router.core.position import Lsn, Position
 from rds_router.core.topology import Objection, Seen, Topology
 
 _log = logging.getLogger("rds_router")
@@ -369,12 +370,15 @@ def listed(old: Topology, new: Topology) -> ServersListed | None:
     return None if before == now else ServersListed(tuple(sorted(now - before)), tuple(sorted(before - now)))
 
 
-def changes(old: Topology, new: Topology) -> Iterator[Event]:
-    """The events between two snapshots, in the order in which a reader wants them."""
+def changes(old: Topology, new: Topology, acknowledged: Position | None = None) -> Iterator[Event]:
+    """The events between two snapshots, in the order in which a reader wants them.
+
+    ``acknowledged``: the position of the last commit that the former primary has told.
+    """
     if new.writer != old.writer:
         yield PrimaryMoved(old.writer, new.writer, new.generation)
     if new.generation != old.generation:
-        yield from _losses(old, new)
+        yield from _losses(old, new, acknowledged)
     if new.contested and new.contested != old.contested:
         yield PrimaryContested((new.writer, *new.contested))
     before = {seen.server.name: seen for seen in old.servers}
@@ -383,18 +387,22 @@ def changes(old: Topology, new: Topology) -> Iterator[Event]:
     yield from _twins(old, new)
 
 
-def _losses(old: Topology, new: Topology) -> Iterator[Event]:
-    """The former primary's last known position, if the new one's history does not reach it."""
+def _losses(old: Topology, new: Topology, acknowledged: Position | None) -> Iterator[Event]:
+    """What the former primary was last known to have, if the new one's history does not reach it."""
     report = new[new.writer].report
-    if not old.history or report is None:
-        return
-    (_, had), has = old.history[-1], report.branched or report.contents
-    if isinstance(has, Lsn) and isinstance(had, Lsn):
-        is_lost = report.branched is not None and has.location < had.location
-    else:
-        is_lost = has is not None and not has.covers(had)
-    if is_lost:
-        yield WritesLost(old.writer, new.writer, str(had), str(has))
+    known = [acknowledged, *(position for _, position in old.history[-1:])]
+    for had in known:
+        if report is not None and had is not None and _lacks(report, had):
+            yield WritesLost(old.writer, new.writer, str(had), str(report.branched or report.contents))
+            return
+
+
+def _lacks(report: Report, had: Position) -> bool:
+    if isinstance(had, Lsn) or report.branched is not None:
+        # By now the new primary has written on, on a timeline of its own: what counts is where that began.
+        began = report.branched
+        return isinstance(began, Lsn) and isinstance(had, Lsn) and began.location < had.location
+    return report.contents is not None and not report.contents.covers(had)
 
 
 def _server_changes(old: Seen | None, new: Seen, *, is_writer: bool) -> Iterator[Event]:

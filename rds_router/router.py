@@ -23,14 +23,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql.base import Executable
 
 from rds_router import causality
-from rds_router.captured import Routed as Routed
-from rds_router.captured import captured, capturing
+from rds_router.captured import Routed, captured, capturing
 from rds_router.catching_up import WITHOUT_A_REPLICA, CatchingUp
 from rds_router.classify.cache import Classifier
 from rds_router.core import choice, health
 from rds_router.core.decision import Decision, Reason, decide, first_read
 from rds_router.core.observation import Observation
 from rds_router.core.policy import RoutingPolicy
+from rds_router.core.position import Position
 from rds_router.core.scope import FRESH, Scope, Sight
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
@@ -119,6 +119,7 @@ class Router:
         self._lock = threading.Lock()
         self._is_awake = not self.has_replicas
         self._is_closed = False
+        self.acknowledged: Position | None = None  # the last commit that the primary told: its heir must have it
         self._catching_up = CatchingUp(self.policy, clock, self.events)
         self._engines = Engines(
             {each.server.name: each for each in found},
@@ -239,13 +240,11 @@ class Router:
 
     def reach(self, connect: Callable[[Engine], _T], *, is_read: bool = False) -> _T:
         """``connect(engine)`` on the primary's engine; while there is no primary, wait for one (see outage)."""
-        if self.has_replicas and self.policy.failover_timeout:
-            return self._outage.reach(connect, self.primary_engine, is_read=is_read)
-        return connect(self.primary_engine())
+        is_waited_for = self.has_replicas and self.policy.failover_timeout
+        primary = self.primary_engine
+        return self._outage.reach(connect, primary, is_read=is_read) if is_waited_for else connect(primary())
 
-    def deadline(self, seconds: float) -> AbstractContextManager[None]:
-        """Whoever waits for a primary in this block, in this thread or task, waits no longer than that in all."""
-        return deadline(seconds)
+    deadline = staticmethod(deadline)
 
     def explain(self, clause: Executable | str, scope: Scope = FRESH) -> Decision:
         """Where this statement would go now, and why: ``print(router.explain(select(Post)))``."""
@@ -464,8 +463,10 @@ class Router:
             self._engines.renew(name)  # what is idle in its pools leads to a process that is gone
         if new.eligible:
             self._last_resort.over()
-        for event in changes(old, new):
+        for event in changes(old, new, self.acknowledged):
             self.events.emit(event)
+        if new.generation != old.generation:
+            self.acknowledged = None
         self._outage.note(new)
 
     def relist(self, found: Iterable[Target]) -> None:
@@ -483,7 +484,6 @@ class Router:
         self.events.emit(DiscoveryFailed(one_line(error, self._engines.url(self._topology.writer))))
 
     def _primary_failed(self, server: str, error: BaseException, verdict: Verdict) -> None:
-        """A connection to the primary failed: ask all servers at once, and let nobody start there meanwhile."""
         if server == self._topology.writer and self._is_awake:  # else an old connection: the primary has moved already
             self._outage.suspect(server, verdict.value, one_line(error, self._engines.url(server)))
 

@@ -202,7 +202,9 @@ class ScopedSession(Session):
             return None  # told that nothing changed
         if self._told is not None and router.policy.after_write != "primary":  # that counts from a moment
             with suppress(ValueError):
-                return Token(position=router.dialect.parse_position(self._told))
+                position = router.dialect.parse_position(self._told)
+                router.acknowledged = position
+                return Token(position=position)
         return Token(at=router.clock())
 
 
