@@ -54,6 +54,8 @@ def located(token: Token, primary: Engine | Connection, dialect: Dialect) -> Tok
 
 def departing(token: Token, *, cluster: str, ahead: float) -> Token:
     """``token`` as it travels. ``ahead``: the primary's clock less this process's monotonic one."""
+    if token.travels:
+        return Token(position=token.position, cluster=cluster)
     moments = [each + ahead for each in (token.at, token.unplaced) if each is not None]
     return Token(position=token.position, time=max(moments, default=None), cluster=cluster)
 
