@@ -172,10 +172,19 @@ class Monitor:
 
     def start(self) -> None:
         """Begin to watch. The caller makes sure that this is called once."""
+        for thread in self.made_ready():
+            thread.start()
+
+    def made_ready(self) -> Sequence[threading.Thread]:
+        """The threads, for the caller to start. Whoever hurries may do so from now on."""
+        # Made now: what was made before gevent patched the world (a preloaded application) stops the whole process.
+        self._stop = threading.Event()
+        self._wakes = {prober.name: threading.Event() for prober in self.probers}
+        self._turned = threading.Condition()
         if self.sharing is not None:
             self.sharing.open()
-        for prober in self.probers:
-            self._begin(prober)
+        self._threads = [self._thread(prober) for prober in self.probers]
+        return self._threads
 
     def relist(self, probers: Iterable[Prober]) -> None:
         """Watch these from now on; those that go on keep their threads. One call at a time."""
@@ -191,17 +200,17 @@ class Monitor:
         if self.is_running:
             for prober in self.probers:
                 if prober not in before:
-                    self._begin(prober)
+                    thread = self._thread(prober)
+                    self._threads = [each for each in self._threads if each.is_alive()] + [thread]
+                    thread.start()
 
     def watches(self, prober: Prober) -> bool:
         """False for one that was taken from the list: its thread ends."""
         return prober in self.probers
 
-    def _begin(self, prober: Prober) -> None:
+    def _thread(self, prober: Prober) -> threading.Thread:
         arguments = (weakref.ref(self), prober, self._stop, self._wakes[prober.name])
-        thread = threading.Thread(target=_watch, args=arguments, name=f"rds-router {prober.name}", daemon=True)
-        self._threads = [each for each in self._threads if each.is_alive()] + [thread]
-        thread.start()
+        return threading.Thread(target=_watch, args=arguments, name=f"rds-router {prober.name}", daemon=True)
 
     def refresh(self, timeout: float) -> bool:
         """Probe every server now and wait. False if some did not answer in ``timeout`` seconds."""
@@ -236,7 +245,8 @@ class Monitor:
         threads, self._threads = self._threads, []
         end = time.monotonic() + wait
         for thread in threads:
-            if thread is not threading.current_thread():
+            # One that is about to be started ends by itself: it was told to.
+            if thread is not threading.current_thread() and thread.ident is not None:
                 thread.join(max(0.0, end - time.monotonic()))
         if self.sharing is not None:
             self.sharing.close()

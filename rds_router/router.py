@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -257,13 +257,18 @@ class Router:
 
     def start(self) -> None:
         """Begin to watch the servers; the first use does it. Raises RouterClosed after close()."""
+        threads: Sequence[threading.Thread] = ()
         with self._lock:
             if self._is_closed:
                 raise RouterClosed("this router is closed: make a new one")
             if not self._monitor.is_running and self.has_replicas:
-                self._monitor.start()
-                self._finder.start()
+                threads = self._monitor.made_ready()
             self._is_awake = True
+        # Not under the lock: starting a thread waits for it, and under gevent others run meanwhile.
+        for thread in threads:
+            thread.start()
+        if threads:
+            self._finder.start()
 
     def refresh(self, timeout: float = 5.0) -> bool:
         """Probe every server now and wait for the answers. False if some took longer than ``timeout`` seconds."""
