@@ -45,7 +45,9 @@ class Engines:
         primary_options: Mapping[str, Any],
         replica_options: Mapping[str, Any],
         login: Login,
-        patience: Callable[[str], Patience],
+        heard: Callable[[str], float],
+        ask: Callable[[str], None],
+        clock: Callable[[], float],
         on_engine: OnEngine | None = None,
         on_fault: OnFault | None = None,
         known: Callable[[str], Report | None] = lambda name: None,
@@ -56,7 +58,9 @@ class Engines:
         self._dialect = dialect
         self._options: dict[Part, Mapping[str, Any]] = {"primary": primary_options, "replica": replica_options}
         self._login = login
-        self._patience = patience
+        self._patience: Callable[[str], Patience] = lambda name: Patience(
+            name, policy.read_deadline, clock=clock, heard=lambda: heard(name), ask=lambda: ask(name)
+        )
         self._on_engine = on_engine
         self._on_fault = on_fault
         self._known = known

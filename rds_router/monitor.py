@@ -172,8 +172,12 @@ class Monitor:
 
     def start(self) -> None:
         """Begin to watch. The caller makes sure that this is called once."""
-        for thread in self.made_ready():
-            thread.start()
+        self.go(self.made_ready())
+
+    def go(self, threads: Sequence[threading.Thread], *then: Callable[[], None]) -> None:
+        """Start what was made ready, and with it what ``then`` starts."""
+        for start in (*(thread.start for thread in threads), *(then if threads else ())):
+            start()
 
     def made_ready(self) -> Sequence[threading.Thread]:
         """The threads, for the caller to start. Whoever hurries may do so from now on."""

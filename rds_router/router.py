@@ -57,7 +57,6 @@ from rds_router.last_resort import LastResort
 from rds_router.login import Login
 from rds_router.monitor import Monitor, Prober, one_line
 from rds_router.outage import Outage, deadline
-from rds_router.patience import Patience
 from rds_router.routed_engine import RoutedEngine
 from rds_router.servers import ReplicaLike, Target, checked_url, policy_for, targets
 from rds_router.sharing import sharing_of
@@ -128,7 +127,9 @@ class Router:
             primary_options=options,
             replica_options=replica_options,
             login=login,
-            patience=self._patience,
+            heard=lambda name: self._topology.heard_at(name),
+            ask=lambda name: self._monitor.wake(name),
+            clock=clock,
             on_engine=on_engine,
             on_fault=self._primary_failed if self.has_replicas else None,
             known=lambda name: next((each.report for each in self._topology.servers if each.server.name == name), None),
@@ -265,10 +266,7 @@ class Router:
                 threads = self._monitor.made_ready()
             self._is_awake = True
         # Not under the lock: starting a thread waits for it, and under gevent others run meanwhile.
-        for thread in threads:
-            thread.start()
-        if threads:
-            self._finder.start()
+        self._monitor.go(threads, self._finder.start)
 
     def refresh(self, timeout: float = 5.0) -> bool:
         """Probe every server now and wait for the answers. False if some took longer than ``timeout`` seconds."""
@@ -438,10 +436,6 @@ class Router:
             return self._outage.pause
         is_urgent = name == topology.writer or topology[topology.writer].silence is not None
         return health.pause(topology[name].health, self.policy, draw=self._random(), is_urgent=is_urgent)
-
-    def _patience(self, name: str) -> Patience:
-        heard, ask = partial(self._heard_at, name), partial(self._monitor.wake, name)
-        return Patience(name, self.policy.read_deadline, clock=self.clock, heard=heard, ask=ask)
 
     def _heard_at(self, name: str) -> float:
         return max((seen.heard_at for seen in self._topology.servers if seen.server.name == name), default=0.0)

@@ -232,6 +232,10 @@ class Topology:
             return "is a replica"
         return "refuses writes" if refuses_writes(seen) else "does not say what it is"
 
+    def heard_at(self, name: str) -> float:
+        """See :attr:`Seen.heard_at`; never, for a server that is not in the list (any more)."""
+        return next((seen.heard_at for seen in self.servers if seen.server.name == name), float("-inf"))
+
     def eligible_at(self, now: float) -> tuple[Seen, ...]:
         """The replicas whose last news is fresh enough to believe."""
         if now <= self.fresh_until:
