@@ -156,7 +156,11 @@ class Proxy:
                 return
             self._is_closed = True
         self.refuse()
-        self.cut()
+        for connection in self.connections:
+            connection.cut()
+            if connection._server is not None:
+                with suppress(OSError):
+                    connection._server.shutdown(socket.SHUT_RDWR)
         ports.release([self.port])
 
     def __enter__(self) -> Proxy:
@@ -235,11 +239,13 @@ class Connection:
         """End it on both sides; what was passed on is still read there."""
         with self._proxy._changed:
             self.is_open = False
-            sockets = [each for each in (self._client, self._server) if each is not None]
+            server = self._server
             self._proxy._changed.notify_all()
-        for each in sockets:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):
+            self._client.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):
+            if server is not None:
+                server.shutdown(socket.SHUT_WR)  # its answer is still taken: a reset could overtake what was passed on
 
     def hang_up(self) -> None:
         """Tell the client that the server has gone. What the client sends until it hears of it still arrives there."""
@@ -269,6 +275,9 @@ class Connection:
                 back.start()
                 self._pump("server", self._client, server, to_server)
                 back.join()
+                server.settimeout(_DRAIN)
+                while server.recv(_CHUNK):
+                    pass
         with self._proxy._changed:
             self.is_open = False
 
@@ -357,3 +366,4 @@ def _protocol_of(server: Server | None) -> Protocol:
 _HOST: Final = "127.0.0.1"
 _CHUNK: Final = 65536
 _PATIENCE: Final = 10.0
+_DRAIN: Final = 2.0
