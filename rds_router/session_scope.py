@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.exc import InvalidRequestError, SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
 
 from rds_router import drivers, stale_writes
@@ -72,10 +72,18 @@ class ScopedSession(Session):
         if token is None or router is None:
             return token
         if token.at is not None:
-            at_hand = None if self._home is None else super().connection({"bind": self._home})
-            token = router.located(token, at_hand)
+            token = router.located(token, self._at_hand())
             self._scope = replace(self._scope, token=token)
         return router.departing(token)
+
+    def _at_hand(self) -> Connection | None:
+        """This transaction's connection to the primary, if it has one that can be used."""
+        if self._home is None or not self.is_active:  # it waits for its rollback
+            return None
+        try:
+            return super().connection({"bind": self._home})
+        except SQLAlchemyError:
+            return None
 
     @property
     def seen(self) -> Token | None:
