@@ -16,7 +16,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -27,7 +27,7 @@ from sqlalchemy.orm import Session, scoped_session
 from rds_router import commit_marks
 from rds_router.commit_marks import Mark, Unresolvable
 from rds_router.dialects.base import Verdict
-from rds_router.errors import CommitInDoubt, ConfigurationError, NoPrimary, PrimaryChanged
+from rds_router.errors import CommitInDoubt, ConfigurationError, NoPrimary, PrimaryChanged, StaleRead
 from rds_router.events import CommitResolved, TransactionRepeated
 from rds_router.outage import in_short, patience
 from rds_router.primary_faults import is_autocommitting
@@ -55,15 +55,17 @@ def run_transaction(
     for a session that cannot do it, else what ``work`` raised, or the last error of the database's.
     """
     until = time.monotonic() + timeout
-    attempt = 1
+    attempt, is_stale = 1, False
     with patience(until):
         while True:
             session, router = _session_of(make_session)
             try:
-                return _Attempt(session, router, until).run(work)
+                with session.using_primary() if is_stale else nullcontext():
+                    return _Attempt(session, router, until).run(work)
             except _Repeat as again:
                 if attempt >= attempts or time.monotonic() >= until:
                     raise again.error from again.error.__cause__
+                is_stale = is_stale or isinstance(again.error, StaleRead)
                 router.events.emit(TransactionRepeated(attempt, again.why))
             finally:
                 if not isinstance(make_session, scoped_session):
@@ -86,7 +88,7 @@ def prepare_transactions(router: Router) -> None:
 class _Repeat(Exception):
     """Nothing of the attempt was done: it may be run again."""
 
-    def __init__(self, error: DBAPIError, why: str) -> None:
+    def __init__(self, error: DBAPIError | StaleRead, why: str) -> None:
         super().__init__(why)
         self.error = error
         self.why = why
@@ -111,6 +113,8 @@ class _Attempt:
                 if connection is not None:
                     mark, has_written = commit_marks.leave_mark(connection, self._router.dialect), True
                 is_committing = True
+        except StaleRead as error:
+            raise _Repeat(error, "a change rested on a stale read: read on the primary this time") from error
         except DBAPIError as error:
             why = self._why_repeat(error)
             if is_committing and has_written and why == _LOST:

@@ -11,6 +11,7 @@ from sqlalchemy import create_engine, select, update
 
 from rds_router import RoutingSession, StaleRead
 from rds_router.events import MissConfirmed
+from rds_router.failover import run_transaction
 from rds_router.lab import Cluster
 from tests.session.conftest import MakeStage
 from tests.session.models import Account, Base, Post, User, seed
@@ -255,6 +256,17 @@ def test_what_expired_is_read_again(checked: Stage) -> None:
     user.name = "x"
     session.commit()
     assert checked.on_server(0, "SELECT name FROM rt_user WHERE id = 1") == "x"
+
+
+def test_run_transaction_reads_on_the_primary_and_repeats(checked: Stage) -> None:
+    def rename(session: RoutingSession) -> str:
+        user = session.get_one(User, 1)
+        user.name = f"{user.name}!"
+        return user.name
+
+    on_primary(checked, "UPDATE rt_user SET name = 'y' WHERE id = 1")
+    assert run_transaction(checked.session, rename) == "y!"
+    assert checked.on_server(0, "SELECT name FROM rt_user WHERE id = 1") == "y!"
 
 
 def test_refuse_forbids_the_change(on_sqlite: MakeStage) -> None:
