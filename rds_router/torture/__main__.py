@@ -38,6 +38,14 @@ def _work(task: Mapping[str, Any], workload: Workload) -> None:
     folder = Path(task["folder"])
     share = task["operations"] and -(-task["operations"] // (threads * task["processes"]))
     way, stop = way_for(task), threading.Event()
+    failures: list[threading.ExceptHookArgs] = []
+
+    def fail(args: threading.ExceptHookArgs) -> None:
+        """A client that ended before its time may have written what no history tells: the run is worth nothing."""
+        failures.append(args)
+        threading.__excepthook__(args)
+
+    threading.excepthook = fail
     with ExitStack() as files:
         running = []
         for number in range(process * threads, (process + 1) * threads):
@@ -55,6 +63,8 @@ def _work(task: Mapping[str, Any], workload: Workload) -> None:
         for thread in running:
             thread.join()
     (folder / f"{process}.events").write_text(json.dumps(way.close()), encoding="utf-8")
+    if failures:
+        raise SystemExit(1)
 
 
 def _until_end_of_input(stop: threading.Event) -> None:
