@@ -8,6 +8,7 @@ the next regular probe. (docs/decisions/0021-a-reader-with-a-token-hurries-the-m
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -61,20 +62,21 @@ class CatchingUp:
 
         What is known of them is up to a probe's interval old, and a write takes a millisecond to arrive.
         """
-        begin, behind = self._clock(), decision.behind_token
+        # Real time: the router's clock may be one that a test moves by hand.
+        begin, behind = time.monotonic(), decision.behind_token
         # A moment can only be compared once the primary's position after it is known.
         asked = behind if token.at is None else (decision.topology.writer, *behind)
         later, end = decision, begin + self._policy.causal_wait
-        while behind and (remaining := end - self._clock()) > 0:
+        while behind and (remaining := end - time.monotonic()) > 0:
             has_news = monitor.hurry(asked, remaining, enough=1 if token.at is None else 2)
             later = decide(decision.statement, decision.scope, decision.exclude)
             if later.is_replica:
-                self._events.emit(CaughtUp(later.target, self._clock() - begin))
+                self._events.emit(CaughtUp(later.target, time.monotonic() - begin))
                 return later
             if not has_news:
                 break
         if behind:
-            self._events.emit(StillBehind(behind, self._clock() - begin))
+            self._events.emit(StillBehind(behind, time.monotonic() - begin))
         return later
 
     def _on_a_primary(self, decision: Decision, token: Token, monitor: Monitor, decide: Decide) -> Decision:

@@ -307,6 +307,7 @@ class Connection:
         if not self._proxy._is_watched(to):
             # Counted before it is sent: whoever has the answer finds the packet counted.
             due = self._proxy._due(to, self, passed=len(ends))
+            self._hold_for(due)
             sink.sendall(data)
             self._act(due)
             return
@@ -315,6 +316,7 @@ class Connection:
             self._wait_for_passage(to)
             self._act(self._proxy._due(to, self, passed=0))
             due = self._proxy._due(to, self, passed=1)
+            self._hold_for(due)
             sink.sendall(data[start:end])
             self._act(due)
             start = end
@@ -322,10 +324,15 @@ class Connection:
             self._wait_for_passage(to)
             sink.sendall(data[start:])
 
+    def _hold_for(self, armed: _Armed | None) -> None:
+        """Before the packet is sent: its answer could be faster than what is to be done."""
+        if armed is not None:
+            self._is_held = True
+
     def _act(self, armed: _Armed | None) -> None:
         if armed is None:
             return
-        self._is_held = True
+        self._hold_for(armed)
         try:
             armed.do(self)
         finally:

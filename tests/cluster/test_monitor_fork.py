@@ -22,11 +22,13 @@ from sqlalchemy import text
 from rds_router import Router, RoutingPolicy
 
 WHO = "SELECT pg_backend_pid()" if sys.argv[1].startswith("postgresql") else "SELECT CONNECTION_ID()"
-router = Router(sys.argv[1], sys.argv[2:], policy=RoutingPolicy(probe_interval=0.1), random=lambda: 0.0)
+policy = RoutingPolicy(probe_interval=0.1, probe_timeout=20)  # a replica that came back would get a new pool
+router = Router(sys.argv[1], sys.argv[2:], policy=policy)
 assert router.refresh()
+replica = router.topology.replicas[0].server.name
 
 def who():
-    with router.primary.connect() as connection, router.reader.connect() as reading:
+    with router.primary.connect() as connection, router.replica_engine(replica).connect() as reading:
         return connection.execute(text(WHO)).scalar(), reading.execute(text(WHO)).scalar()
 
 def watchers():

@@ -137,9 +137,9 @@ def test_a_locking_read_of_the_orm_is_healed_too(net: tuple[Cluster, Router]) ->
 
 def test_a_refusal_is_not_healed_once_the_transaction_has_written(net: tuple[Cluster, Router]) -> None:
     cluster, router = net
-    cluster.demote(cluster.primary)
     with RoutingSession(router=router) as session:
         session.connection()  # on the primary from here on
+        cluster.demote(cluster.primary)
         with pytest.raises(exc.DBAPIError) as caught:
             session.execute(text("UPDATE t SET c = 9 WHERE id = 2"))
         assert caught.value.orig is not None

@@ -1,7 +1,11 @@
-"""The stages of the session's tests."""
+"""The stages of the session's tests, on SQLite files and MariaDB: what the peers get wrong needs no pooler between."""
+
+from __future__ import annotations
+
+import pytest
 
 from tests.session.conftest import (
-    make_stage,
+    MakeStage,
     mariadb_stage,
     mariadb_tables,
     mariadb_urls,
@@ -10,11 +14,10 @@ from tests.session.conftest import (
     shared_mariadb_stage,
     sqlite_template,
     sqlite_urls,
-    stage,
 )
+from tests.session.stage import Stage
 
 __all__ = [
-    "make_stage",
     "mariadb_stage",
     "mariadb_tables",
     "mariadb_urls",
@@ -23,5 +26,23 @@ __all__ = [
     "shared_mariadb_stage",
     "sqlite_template",
     "sqlite_urls",
-    "stage",
 ]
+
+ENGINES = ["sqlite", "mariadb"]
+
+
+@pytest.fixture(params=ENGINES)
+def make_stage(request: pytest.FixtureRequest) -> MakeStage:
+    """Makes stages on each engine in turn."""
+    made: MakeStage = request.getfixturevalue(f"on_{request.param}")
+    return made
+
+
+@pytest.fixture(params=ENGINES)
+def stage(request: pytest.FixtureRequest) -> Stage:
+    """A primary and two replicas under the default policy, on each engine in turn."""
+    if request.param == "mariadb":
+        shared: Stage = request.getfixturevalue("mariadb_stage")
+        return shared
+    make: MakeStage = request.getfixturevalue("on_sqlite")
+    return make()

@@ -107,6 +107,7 @@ UNHURRIED = {
     "probe_timeout": 5.0,
     "causal_wait": 0.0,
     "max_lag": 30.0,  # SQLite replicas stand still until catch_up()
+    "latency_window": 60.0,  # how fast a probe is answered tells of this machine's other work only
 }
 """The policy of a test that wants to see what is decided from what is known, however slow the machine is."""
 

@@ -70,8 +70,11 @@ def test_a_chosen_replica_keeps_every_promise(scope: Scope, world: World, draw: 
         assert chosen.lag + now - chosen.observation.at <= bound
     elif chosen.lag is None:
         assert policy.unknown_lag == "allow"
-    else:
+    elif topology[topology.writer].silence is None:
         assert chosen.lag <= policy.max_lag
+    else:
+        # Reads outlive a primary; the age of its last word is forgiven to who holds all of it.
+        assert chosen.lag <= max(policy.max_lag, policy.hard_max_lag)
     if contract.own_writes and policy.after_write == "token" and scope.token is not None:
         assert holds(chosen, scope.token, policy, now)
     if contract.own_writes and policy.after_write == "primary" and scope.token is not None:
@@ -162,7 +165,8 @@ def test_each_replica_is_chosen_objected_to_or_an_equal_of_the_chosen(
     assert decision is not None
     possible = {
         each.target
-        for each in (decided(READ, replace(scope, pinned=None), world, step / 64, exclude) for step in range(64))
+        # Fine enough for the smallest share: a tenth of the smallest weight, in its slow start, beside the largest.
+        for each in (decided(READ, replace(scope, pinned=None), world, step / 256, exclude) for step in range(256))
         if each is not None
     }
     named = {name for name, why in decision.objections if why is not Objection.OTHER_ZONE}

@@ -57,7 +57,7 @@ class Conductor:
         self._down_since: float | None = None
         self.done: list[Done] = []
         self._tenures: list[Span] = []
-        self._since = time.monotonic()
+        self._since = float("-inf")  # who is the primary at first was it before the first client came
         self._losses: list[Span] = []
         self._lost_at: dict[str, float] = {}
         self._outages: list[Span] = []
