@@ -23,11 +23,15 @@ def measured_by(topology: Topology, seen: Seen) -> Seen:
     if as_of is not None and missing is not None and missing <= as_of:
         as_of = None  # it lacks what it had: its data was put back to an older state
     lag = report.lag
+    primary = topology[topology.writer]
+    is_silent = primary.silence is not None
     if topology.policy.heartbeat:
-        lag, held = _by_heartbeat(topology, report, held)
-    elif report.lag_grows_when_idle and held is not None and missing is None:
+        lag, held = _by_heartbeat(topology, news.at, report, held, is_silent=is_silent)
+    elif report.lag_grows_when_idle and primary.observation is None:
+        lag = None  # the age of the last transaction, and nobody has told yet whether there is a younger one
+    elif report.lag_grows_when_idle and held is not None and missing is None and not is_silent:
         lag = 0.0
-    if lag is None and held is not None and missing is None and topology[topology.writer].silence is not None:
+    if lag is None and held is not None and missing is None and is_silent:
         # A replica without its primary tells no figure (MySQL, MariaDB): it is as old as the primary's last word.
         lag = max(0.0, news.at - held)
     if lag is not None and held is not None:
@@ -44,7 +48,23 @@ def measured_by(topology: Topology, seen: Seen) -> Seen:
     return replace(seen, lag=lag, as_of=as_of)
 
 
-def _by_heartbeat(topology: Topology, report: Report, held: float | None) -> tuple[float | None, float | None]:
+def outlives_primary(topology: Topology, seen: Seen) -> bool:
+    """The primary is silent, and the replica holds all it was last known to have: reads go on there for a while.
+
+    How old its data is cannot be told better than by the primary's last word, so that is its lag, and it grows. What
+    it is forgiven is ``hard_max_lag``: a primary may be silent to us, and be written by others.
+    """
+    if topology[topology.writer].silence is None or seen.lag is None or seen.lag > topology.policy.hard_max_lag:
+        return False
+    if topology.history:
+        return seen.as_of is not None and seen.as_of >= topology.history[-1][0]
+    beat = seen.report.heartbeat if seen.report else None
+    return topology.heartbeat is not None and beat is not None and beat >= topology.heartbeat[1]
+
+
+def _by_heartbeat(
+    topology: Topology, at: float, report: Report, held: float | None, *, is_silent: bool
+) -> tuple[float | None, float | None]:
     """Lag by the row's age on the replica, and the moment its data is complete to."""
     if topology.heartbeat is None or report.heartbeat is None:
         return None, held
@@ -53,6 +73,9 @@ def _by_heartbeat(topology: Topology, report: Report, held: float | None) -> tup
     if report.position is None:
         # The primary was asked right after the row was renewed, or found younger than half an interval.
         held = asked_at - topology.policy.probe_interval / 2 - lag
+    if is_silent:
+        # Whether it is still written nobody here knows, unless the replica's row goes on.
+        lag = max(0.0, beat + max(0.0, at - asked_at) - report.heartbeat)
     return lag, held
 
 

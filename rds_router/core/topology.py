@@ -18,7 +18,7 @@ from typing import Final
 
 from rds_router.core.election import GONE, claims, elect, is_another_server, refuses_writes
 from rds_router.core.health import AT_START, NEWCOMER, Health, State, after_answer, after_failure
-from rds_router.core.lag import measured_by
+from rds_router.core.lag import measured_by, outlives_primary
 from rds_router.core.observation import Observation, Report, Role
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.position import Position
@@ -357,22 +357,11 @@ _SMOOTHING: Final = 0.2
 """What one probe counts in the latency: half of a change is seen after three."""
 
 
-def _outlives_primary(seen: Seen, topology: Topology) -> bool:
-    """The primary is silent, and the replica holds all it was last known to have: reads go on there for a while.
-
-    How old its data is cannot be told better than by the primary's last word, so that is its lag, and it grows. What
-    it is forgiven is ``hard_max_lag``: a primary may be silent to us, and be written by others.
-    """
-    if topology[topology.writer].silence is None or seen.lag is None or seen.lag > topology.policy.hard_max_lag:
-        return False
-    return bool(topology.history) and seen.as_of is not None and seen.as_of >= topology.history[-1][0]
-
-
 def _judged(seen: Seen, topology: Topology, now: float) -> Seen:
     """Its health by its last word, which may be measured anew by the primary's."""
     if seen.observation is None or seen.silence is not None:
         return seen
-    is_fit = seen.server.name == topology.writer or _outlives_primary(seen, topology)
+    is_fit = seen.server.name == topology.writer or outlives_primary(topology, seen)
     judged = after_answer(seen.health, 0.0 if is_fit else seen.lag, topology.policy, now=now)
     return seen if judged is seen.health else replace(seen, health=judged)
 

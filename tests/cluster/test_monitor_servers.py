@@ -1,4 +1,7 @@
-"""The monitor on real servers: what it notices, and what does not disturb it. One sentence a test."""
+"""The monitor on real servers: what it notices, and what does not disturb it. One sentence a test.
+
+How far behind a replica is, and the heartbeat: ``test_lag_truth.py``.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,13 @@ import time
 
 import pytest
 
-from rds_router import Replica, Router, RoutingPolicy
+from rds_router import Replica, Router
 from rds_router.core.observation import Role
 from rds_router.core.topology import Objection
 from rds_router.events import GrantMissing, ReplicaIn, ReplicaOut
 from rds_router.lab import Cluster
 from tests.cluster.asking import eventually
-from tests.cluster.watching import ENGINES, eligible, monitor_threads, prompt, run, watching, writing
+from tests.cluster.watching import ENGINES, eligible, monitor_threads, prompt, watching, writing
 from tests.conftest import ClusterFactory
 
 
@@ -75,20 +78,6 @@ def test_a_lagging_replica_is_taken_out_and_let_back_at_half_the_bound(
     assert isinstance(back, ReplicaIn)
     assert back.lag is not None
     assert back.lag <= 1.0
-
-
-@pytest.mark.parametrize("half", ["io_only", "sql_only"])
-def test_a_paused_replica_is_taken_out_under_writes(engine: str, lab_cluster: ClusterFactory, half: str) -> None:
-    """Whichever half of replication stops, and whatever the server then says of its lag."""
-    c = lab_cluster(engine)
-    paused, other = c.replicas
-    with watching(c, max_lag=1.0) as (router, _), writing(c.primary):
-        assert router.refresh()
-        assert eventually(lambda: eligible(router) == [paused.name, other.name])
-        c.pause_replication(paused, **{half: True})
-        assert eventually(lambda: eligible(router) == [other.name])
-        c.resume_replication(paused, **{half: True})
-        assert eventually(lambda: eligible(router) == [paused.name, other.name], seconds=30.0)
 
 
 def test_a_frozen_server_delays_nobody_elses_news_and_close_returns(engine: str, lab_cluster: ClusterFactory) -> None:
@@ -173,63 +162,6 @@ def test_without_the_grant_lag_is_unknown_and_reads_stay_on_the_primary(
             f"{c.primary.name} (primary: no replica is eligible; {first.name} lag unknown; {second.name} lag unknown)"
         )
         assert str(router.explain("SELECT 1")) == line
-
-
-def test_a_heartbeat_is_written_by_one_of_many_and_tells_the_lag(engine: str, lab_cluster: ClusterFactory) -> None:
-    """The table is made; four routers together renew the row at most once in half an interval; the replicas' lag is
-    its age there."""
-    c = lab_cluster(engine)
-    interval = 0.4
-    policy = RoutingPolicy(heartbeat=True, probe_interval=interval)
-    primary, *replicas = (Replica(each.url, name=each.name) for each in c.servers)
-    routers = [Router(primary, replicas, policy=policy) for _ in range(4)]
-    try:
-        names = [each.name for each in c.replicas]
-        for router in routers:
-            router.start()
-            assert eventually(lambda router=router: eligible(router) == names)  # type: ignore[misc]
-        began, count = time.monotonic(), renewals(c)
-        probed = {router.topology[c.primary.name].observation for router in routers}
-
-        def has_probed() -> bool:
-            probed.update(router.topology[c.primary.name].observation for router in routers)
-            return len(probed) >= 24
-
-        assert eventually(has_probed)
-        for router in routers:
-            assert all(seen.lag is not None and seen.lag < 2.0 for seen in router.topology.replicas)
-            router.close()
-        elapsed = time.monotonic() - began
-        if c.engine == "postgresql":  # its statistics are a second late
-            assert eventually(lambda: renewals(c) > count)
-        assert 2 <= renewals(c) - count <= elapsed / (interval / 2) + 2
-    finally:
-        for router in routers:
-            router.close()
-
-
-def renewals(c: Cluster) -> int:
-    """How often anything was committed: on a cluster where only heartbeats are written, how often they were."""
-    if c.engine == "postgresql":
-        counted = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'rds_router_heartbeat'"
-        return int(run(c.primary.admin_url, counted) or 0)
-    if c.engine == "mariadb":
-        return int(run(c.primary.admin_url, "SELECT @@gtid_binlog_pos").rpartition("-")[2])
-    return int(run(c.primary.admin_url, "SELECT @@gtid_executed").rpartition("-")[2])
-
-
-def test_the_heartbeat_shows_the_lag_of_a_replica_that_hides_it(engine: str, lab_cluster: ClusterFactory) -> None:
-    """With its receiver stopped and nothing else written, only the row's age tells how far behind it is."""
-    c = lab_cluster(engine)
-    cut_off, other = c.replicas
-    with watching(c, heartbeat=True, max_lag=1.0) as (router, _):
-        assert router.refresh()
-        assert eventually(lambda: eligible(router) == [cut_off.name, other.name])
-        c.pause_replication(cut_off, io_only=True)
-        assert eventually(lambda: (router.topology[cut_off.name].lag or 0.0) > 1.5)
-        assert eligible(router) == [other.name]
-        c.resume_replication(cut_off, io_only=True)
-        assert eventually(lambda: eligible(router) == [cut_off.name, other.name], seconds=30.0)
 
 
 def test_a_mysql_url_that_leads_to_mariadb_is_taken_for_mariadb(mariadb_cluster: Cluster) -> None:

@@ -55,6 +55,16 @@ def run(url: str, *statements: str) -> Any:
     return value
 
 
+def renewals(c: Cluster) -> int:
+    """How often anything was committed: on a cluster where only heartbeats are written, how often they were."""
+    if c.engine == "postgresql":
+        counted = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'rds_router_heartbeat'"
+        return int(run(c.primary.admin_url, counted) or 0)
+    if c.engine == "mariadb":
+        return int(run(c.primary.admin_url, "SELECT @@gtid_binlog_pos").rpartition("-")[2])
+    return int(run(c.primary.admin_url, "SELECT @@gtid_executed").rpartition("-")[2])
+
+
 @contextmanager
 def writing(server: Server) -> Iterator[None]:
     """Somebody writes on this server, some times a second, while the block runs."""
