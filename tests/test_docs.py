@@ -91,3 +91,8 @@ def test_two_sessions_made_up_front_work_too(urls: tuple[str, str]) -> None:
         with sessionmaker(router.reader)() as reader, sessionmaker(router.primary)() as writer:
             assert reader.connection().engine.url.database == make_url(urls[1]).database
             assert writer.connection().engine.url.database == make_url(urls[0]).database
+
+
+def test_each_decision_has_a_number_of_its_own() -> None:
+    numbers = [page.name[:4] for page in (ROOT / "docs" / "decisions").glob("0*.md")]
+    assert sorted(set(numbers)) == sorted(numbers)
