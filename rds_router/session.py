@@ -229,7 +229,7 @@ class RoutingSession(RerunningSession):
         self._statement = statement
         given = options.get("execution_options")
         self._call_wish = wish_of_call(given) if given else NO_WISH
-        if router.policy.stale_writes != "allow":
+        if self._examines_writes:
             options["execution_options"] = with_origin(given)
         self._answering = None
         is_change = getattr(statement, "is_dml", False)
@@ -239,7 +239,7 @@ class RoutingSession(RerunningSession):
             while True:
                 try:
                     result = run(statement, params, **options)
-                    if router.policy.stale_writes != "allow":
+                    if self._examines_writes:
                         options["execution_options"][OPTION].settle(self._answering)
                     return result
                 except (DBAPIError, NoConnectionLeft) as error:

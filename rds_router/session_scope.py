@@ -54,7 +54,8 @@ class ScopedSession(Session):
         self._is_in_doubt = False
         self._saw = False
         self._touched: Tables = NOTHING
-        if router is not None and router.policy.stale_writes != "allow":
+        self._examines_writes = router is not None and router.policy.stale_writes != "allow"
+        if self._examines_writes:
             stale_writes.listen()
         # The replica that the statement under way was sent to.
         self._answering: str | None = None
@@ -247,7 +248,7 @@ def _after_begin(session: ScopedSession, transaction: SessionTransaction, connec
 @event.listens_for(ScopedSession, "before_flush")
 def _before_flush(session: ScopedSession, context: object, instances: Any) -> None:
     router = session._router
-    if router is not None and router.policy.stale_writes != "allow" and router.has_replicas:
+    if router is not None and session._examines_writes and router.has_replicas:
         refuse = router.policy.stale_writes == "refuse"
         stale_writes.examine(session, instances, primary=session._primary_connection, refuse=refuse)
 

@@ -158,14 +158,15 @@ def _named(states: Collection[InstanceState[Any]]) -> str:
 
 
 def listen() -> None:
-    """Mark what is loaded from now on. Once: to listen twice with the same function is to do so once."""
-    for name, function in (("load", _loaded), ("refresh", _refreshed), ("expire", _expired)):
+    """Mark what is loaded from now on, by whichever session. Once: to listen twice with the same function is to do so once."""
+    for name, function in LISTENERS:
         if not event.contains(Mapper, name, function):
             event.listen(Mapper, name, function, raw=True)
 
 
 def _loaded(state: InstanceState[Any], context: Any) -> None:
-    _refreshed(state, context, None)
+    if context is not None:  # merge() of what is new loads nothing
+        _refreshed(state, context, None)
 
 
 def _refreshed(state: InstanceState[Any], context: Any, attributes: Collection[str] | None) -> None:
@@ -182,3 +183,7 @@ def _refreshed(state: InstanceState[Any], context: Any, attributes: Collection[s
 def _expired(state: InstanceState[Any], attributes: Collection[str] | None) -> None:
     if attributes is None:
         state.__dict__.pop(_MARK, None)
+
+
+LISTENERS: Final = (("load", _loaded), ("refresh", _refreshed), ("expire", _expired))
+"""What is listened to on every mapper of the process, once a router wants changes to be examined."""

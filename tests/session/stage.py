@@ -107,6 +107,7 @@ UNHURRIED = {
     "probe_timeout": 5.0,
     "causal_wait": 0.0,
     "max_lag": 30.0,  # SQLite replicas stand still until catch_up()
+    "read_deadline": 60.0,
     "latency_window": 60.0,  # how fast a probe is answered tells of this machine's other work only
 }
 """The policy of a test that wants to see what is decided from what is known, however slow the machine is."""
@@ -262,6 +263,7 @@ def copy_files(urls: list[str], directory: Path) -> list[str]:
 
 def copy_file(source: Path, target: Path) -> None:
     """Bring a replica's file in line with its primary's."""
+    time.sleep(0.002)  # a SQLite primary's clock is cut to milliseconds, and one more: it must be past that
     at = time.time()
     with contextlib.closing(sqlite3.connect(source)) as whence, contextlib.closing(sqlite3.connect(target)) as whither:
         whence.backup(whither)

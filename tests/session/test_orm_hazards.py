@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, select, update
+from sqlalchemy.orm import Session
 
 from rds_router import RoutingSession, StaleRead
 from rds_router.events import MissConfirmed
@@ -363,3 +364,12 @@ def test_a_plain_session_confirms_nothing(on_sqlite: MakeStage) -> None:
     with stage.watching() as seen:
         assert stage.session().get(User, 99) is None
     assert len(seen.statements) == 1
+
+
+def test_merge_of_what_is_new_is_not_compared(checked: Stage) -> None:
+    """Nothing was loaded, so nothing is marked: not in this session, nor in any other of the process."""
+    for session in (checked.session(), Session(checked.router.primary_engine())):
+        merged = session.merge(User(id=50, name="dora"))
+        assert merged in session.new
+        session.rollback()
+        session.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from rds_router import Kind, NoServerAvailable, Replica, Router, RoutingPolicy, RoutingSession, Statement
+from rds_router.core.observation import Observation
 from rds_router.events import Healed, PrimaryMoved, ReplicaOut
+from rds_router.monitor import Prober
 from tests.conftest import ClusterFactory
 from tests.session.conftest import MakeStage
 from tests.session.models import Base, User, seed, users
@@ -145,13 +148,23 @@ def test_r11_a_stopped_replica_on_mariadb_has_no_lag(on_mariadb: MakeStage) -> N
     assert {event.why for event in stage.told(ReplicaOut) if isinstance(event, ReplicaOut)} == {"lag unknown"}
 
 
-def test_r11_a_replica_nobody_has_asked_yet_gets_nothing(on_sqlite: MakeStage, sqlite_urls: list[str]) -> None:
+def test_r11_a_replica_nobody_has_asked_yet_gets_nothing(
+    sqlite_urls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[str] = []
+    gate, probe = threading.Event(), Prober.probe
+
+    def later(prober: Prober, *, as_primary: bool) -> Observation:
+        gate.wait(30)
+        return probe(prober, as_primary=as_primary)
+
+    monkeypatch.setattr(Prober, "probe", later)
     with Router(sqlite_urls[0], sqlite_urls[1:], on_engine=lambda engine, server, part: seen.append(part)) as router:
         session = RoutingSession(router=router)
         session.get_bind(clause=A_READ)
         assert seen == ["primary"]
         session.close()
+        gate.set()
 
 
 def test_r11_the_last_resort_error(on_sqlite: MakeStage) -> None:

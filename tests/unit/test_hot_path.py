@@ -7,17 +7,17 @@ here at once.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, select, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy import create_engine, event, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, Session, mapped_column
 
 import rds_router
-from rds_router import Router, RoutingSession
+from rds_router import Router, RoutingSession, stale_writes
 from rds_router.testing import fixed_router
 
 OURS = str(Path(rds_router.__file__).parent)
@@ -30,6 +30,17 @@ class Base(DeclarativeBase):
 class Thing(Base):
     __tablename__ = "things"
     id: Mapped[int] = mapped_column(primary_key=True)
+
+
+@pytest.fixture(autouse=True)
+def _nobody_examines_writes() -> Iterator[None]:
+    """A router with stale_writes="check", made by another test, has every load of the process listened to."""
+    listening = [each for each in stale_writes.LISTENERS if event.contains(Mapper, *each)]
+    for each in listening:
+        event.remove(Mapper, *each)
+    yield
+    if listening:
+        stale_writes.listen()
 
 
 @pytest.fixture
