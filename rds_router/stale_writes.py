@@ -158,7 +158,7 @@ def _named(states: Collection[InstanceState[Any]]) -> str:
 
 
 def listen() -> None:
-    """Mark what is loaded from now on, by whichever session. Once: to listen twice with the same function is to do so once."""
+    """Mark what is loaded from now on, by whichever session. To call it again changes nothing."""
     for name, function in LISTENERS:
         if not event.contains(Mapper, name, function):
             event.listen(Mapper, name, function, raw=True)

@@ -108,6 +108,7 @@ UNHURRIED = {
     "causal_wait": 0.0,
     "max_lag": 30.0,  # SQLite replicas stand still until catch_up()
     "read_deadline": 60.0,
+    "share_observations": False,  # another stage's news would come unasked
     "latency_window": 60.0,  # how fast a probe is answered tells of this machine's other work only
 }
 """The policy of a test that wants to see what is decided from what is known, however slow the machine is."""
