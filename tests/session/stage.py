@@ -266,14 +266,24 @@ def copy_file(source: Path, target: Path) -> None:
     """Bring a replica's file in line with its primary's."""
     time.sleep(0.002)  # a SQLite primary's clock is cut to milliseconds, and one more: it must be past that
     at = time.time()
-    with contextlib.closing(sqlite3.connect(source)) as whence, contextlib.closing(sqlite3.connect(target)) as whither:
-        whence.backup(whither)
-    set_caught_up_at(target, at)
+    with contextlib.ExitStack() as opened:
+        whence, between, whither = (
+            opened.enter_context(contextlib.closing(sqlite3.connect(each))) for each in (source, ":memory:", target)
+        )
+        whence.backup(between)
+        _write_status(between, at)
+        # Content and status at once: a replica without its status would look like a primary.
+        between.backup(whither)
 
 
 def set_caught_up_at(path: Path, at: float) -> None:
     """Write a replica's status, as whoever copies the files does."""
-    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        _write_status(connection, at)
+
+
+def _write_status(connection: sqlite3.Connection, at: float) -> None:
+    with connection:
         connection.execute("CREATE TABLE IF NOT EXISTS rds_router_replica_status (caught_up_at REAL)")
         connection.execute("DELETE FROM rds_router_replica_status")
         connection.execute("INSERT INTO rds_router_replica_status VALUES (?)", (at,))
