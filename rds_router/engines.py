@@ -67,12 +67,16 @@ class Engines:
         self._in_use: dict[str, weakref.WeakSet[Any]] = {}
         self._engines: dict[tuple[str, Part], Engine] = {}
         self._parents: list[Pool] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # on_engine() may ask for another engine
 
     def get(self, name: str, part: Part) -> Engine:
         """The engine for this server in this role. Raises ConfigurationError for options it does not take."""
         engine = self._engines.get((name, part))
         return engine if engine is not None else self._make(name, part)
+
+    def has_made(self, engine: Engine) -> bool:
+        """True if it leads to one of these servers."""
+        return engine in self._engines.values()
 
     def retire(self, name: str, part: Part) -> None:
         """Let go of a pool whose server changed its role. Connections in use end when they are returned."""
@@ -139,7 +143,7 @@ class Engines:
 
     def forked(self) -> None:
         """In a forked child: forget the parent's sockets without closing them (R13)."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # on_engine() may ask for another engine
         self._in_use = {}
         for engine in self._engines.values():
             # Kept, not only not closed: some drivers say goodbye to the server when a connection is collected.

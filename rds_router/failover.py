@@ -20,7 +20,7 @@ from contextlib import nullcontext, suppress
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session
 
@@ -104,7 +104,7 @@ class _Attempt:
 
     def run(self, work: Callable[[Any], _T]) -> _T:
         mark: Mark | None = None
-        is_committing = has_written = False
+        is_committing = has_written = has_company = False
         try:
             with self._session.begin():
                 value = work(self._session)
@@ -112,12 +112,20 @@ class _Attempt:
                 connection = self._written_on()
                 if connection is not None:
                     mark, has_written = commit_marks.leave_mark(connection, self._router.dialect), True
+                has_company = self._has_company()
                 is_committing = True
         except StaleRead as error:
             raise _Repeat(error, "a change rested on a stale read: read on the primary this time") from error
         except DBAPIError as error:
             why = self._why_repeat(error)
-            if is_committing and has_written and why == _LOST:
+            if why and is_committing and has_company:
+                raise CommitInDoubt(
+                    f"the COMMIT of a transaction over several databases failed ({in_short(error)}): each may have done"
+                    " its part; look before you run it again"
+                ) from error
+            # An ended connection may be the replica's, after the primary's COMMIT: the primary is asked.
+            is_lost = why == _LOST or (error.connection_invalidated and not isinstance(error, PrimaryChanged))
+            if why and is_committing and has_written and is_lost:
                 if not self._was_committed(mark, error):
                     raise _Repeat(error, "its COMMIT was lost, and not done") from error
             elif why:
@@ -134,6 +142,12 @@ class _Attempt:
             return Session.connection(session, {"bind": router.primary_engine()})
         home = session._home
         return Session.connection(session, {"bind": home}) if home is not None and session._scope.wrote else None
+
+    def _has_company(self) -> bool:
+        """A database that is none of the router's takes part (``binds=``, bind keys): no mark speaks for it."""
+        transaction = self._session.get_transaction()
+        joined = transaction._connections if transaction is not None else {}
+        return any(isinstance(each, Engine) and not self._router._engines.has_made(each) for each in joined)
 
     def _why_repeat(self, error: DBAPIError) -> str:
         """Why it may be run again unless its COMMIT was sent; empty if it may not."""
@@ -187,11 +201,11 @@ def _session_of(make_session: Callable[[], Session]) -> tuple[RoutingSession, Ro
 
 
 def _clean_sometimes(router: Router) -> None:
-    """Old marks are deleted on the way, once in a while; that it fails now is no harm."""
+    """Old marks are deleted on the way, once in a while; whatever fails now, the transaction is done."""
     now = time.monotonic()
     if now - _cleaned.setdefault(router, now) >= _CLEAN_EVERY:
         _cleaned[router] = now
-        with suppress(SQLAlchemyError, NoPrimary), router.primary_engine().connect() as connection:
+        with suppress(Exception), router.primary_engine().connect() as connection:
             commit_marks.clean(connection, router.dialect)
 
 

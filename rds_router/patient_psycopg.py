@@ -54,6 +54,8 @@ def _answered(gen: Any, connection: psycopg.Connection[Any], patience: Patience)
                     # Closed, so that the pool throws it away: the answer may still come.
                     connection.pgconn.finish()
                     raise psycopg.OperationalError(patience.words)
+            else:
+                began = None
             state = gen.send(ready)
     except StopIteration as end:
         return end.value

@@ -40,7 +40,7 @@ from rds_router.dialects import dialect_for
 from rds_router.dialects.base import Dialect, Verdict
 from rds_router.discovery import Discovery, Find, Finder, found_by
 from rds_router.engines import Engines, OnEngine
-from rds_router.errors import NoServerAvailable, RouterClosed
+from rds_router.errors import NoServerAvailable, RouterClosed, RouterError
 from rds_router.events import (
     CredentialsRenewed,
     DiscoveryFailed,
@@ -350,7 +350,7 @@ class Router:
             return token
         try:
             return causality.located(token, at_hand or self.primary_engine(), self._dialect)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, RouterError) as error:
             server = self._topology.writer
             self.events.emit(TokenByTime(server, one_line(error, self._engines.url(server))))
             return token
@@ -379,7 +379,8 @@ class Router:
         self.events.emit(ReadRetried(server, text))
         refused = self.verdict_of(error) is Verdict.LOGIN
         self._observe(Observation(server, self.clock(), error=text, is_login_refused=refused, is_read=True))
-        if self._topology[server].health.state is not health.State.DOWN:
+        found = [each.health.state for each in self._topology.servers if each.server.name == server]  # it may have left
+        if found and found[0] is not health.State.DOWN:
             self._monitor.wake(server)
 
     def replica_engine(self, server: str) -> Engine:

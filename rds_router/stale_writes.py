@@ -165,12 +165,12 @@ def listen() -> None:
 
 
 def _loaded(state: InstanceState[Any], context: Any) -> None:
-    if context is not None:  # merge() of what is new loads nothing
-        _refreshed(state, context, None)
+    _refreshed(state, context, None)
 
 
 def _refreshed(state: InstanceState[Any], context: Any, attributes: Collection[str] | None) -> None:
-    origin = context.execution_options.get(OPTION)
+    # merge() of what is new, ORM updates and composites tell of themselves without a context, or with another thing.
+    origin = getattr(context, "execution_options", {}).get(OPTION)
     if origin is None:
         return
     origin.settle(context.session._answering)

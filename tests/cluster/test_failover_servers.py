@@ -29,7 +29,8 @@ def test_a_switch_over_is_followed(engine: str, lab_cluster: ClusterFactory) -> 
         assert router.refresh()
         c.promote(new)
         assert eventually(lambda: router.topology.writer == new.name)
-        assert router.topology.generation == 1
+        # PostgreSQL's old one is made anew on its port, which may be seen first: another server behind that name.
+        assert router.topology.generation >= 1
         with RoutingSession(router=router) as session, router.capture() as routes:
             session.execute(text("INSERT INTO moves VALUES (1)"))
             session.commit()

@@ -371,5 +371,8 @@ def test_merge_of_what_is_new_is_not_compared(checked: Stage) -> None:
     for session in (checked.session(), Session(checked.router.primary_engine())):
         merged = session.merge(User(id=50, name="dora"))
         assert merged in session.new
+        loaded = session.get_one(User, 1)
+        session.execute(update(User).where(User.id == 1).values(name="x"))  # tells of a refresh without a context
+        assert loaded.name == "x"
         session.rollback()
         session.close()
