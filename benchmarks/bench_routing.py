@@ -118,7 +118,7 @@ BUDGETS = {
     "get_bind, text": 1.5,
     "get_bind, first of a session": 1.5,
     "get_bind, first, of 3 idle replicas": 1.5,
-    "get_bind, first, of 3 busy replicas": 2.5,  # and a microsecond to count what is in use
+    "get_bind, first, of 3 busy replicas": 1.5,
 }
 
 
