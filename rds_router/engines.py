@@ -117,10 +117,10 @@ class Engines:
     def in_use(self, name: str, part: Part = "replica") -> int:
         """How many connections of a pool are checked out now; 0 where the pool does not count them."""
         try:
-            pool = self._engines[name, part].pool
             # What QueuePool.checkedout() does, in a third of its time: it takes a lock to ask a deque for its length.
-            queue = pool._pool  # type: ignore[attr-defined]
-            return queue.maxsize - len(queue.queue) + pool._overflow  # type: ignore[attr-defined, no-any-return]
+            pool: Any = self._engines[name, part].pool
+            queue = pool._pool
+            return queue.maxsize - len(queue.queue) + pool._overflow  # type: ignore[no-any-return]
         except KeyError:
             return 0  # nobody has used it yet
         except AttributeError:

@@ -12,14 +12,12 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
-from sqlalchemy.engine import URL, Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import URL, Engine
 from sqlalchemy.sql.base import Executable
 
 from rds_router import causality
@@ -27,28 +25,25 @@ from rds_router.captured import Routed, captured, capturing
 from rds_router.catching_up import WITHOUT_A_REPLICA, CatchingUp
 from rds_router.classify.cache import Classifier
 from rds_router.core import choice, health
-from rds_router.core.decision import Decision, Reason, decide, first_read
+from rds_router.core.decision import Decision, Reason, decide, first_read, pinned_to
 from rds_router.core.observation import Observation
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.position import Position
 from rds_router.core.scope import FRESH, Scope, Sight
 from rds_router.core.statement import Kind, Statement
-from rds_router.core.token import Token
 from rds_router.core.topology import Drain, Server, Topology, evolve
 from rds_router.credentials import Credentials, Tls
 from rds_router.dialects import dialect_for
 from rds_router.dialects.base import Dialect, Verdict
 from rds_router.discovery import Discovery, Find, Finder, found_by
 from rds_router.engines import Engines, OnEngine
-from rds_router.errors import NoServerAvailable, RouterClosed, RouterError
+from rds_router.errors import NoServerAvailable, RouterClosed
 from rds_router.events import (
     CredentialsRenewed,
     DiscoveryFailed,
     Emitter,
     Healed,
     ReadRetried,
-    TokenByTime,
-    TokenIgnored,
     changes,
     listed,
 )
@@ -60,12 +55,15 @@ from rds_router.outage import Outage, deadline
 from rds_router.routed_engine import RoutedEngine
 from rds_router.servers import ReplicaLike, Target, checked_url, policy_for, targets
 from rds_router.sharing import sharing_of
+from rds_router.token_router import TokenRouter
 
 _T = TypeVar("_T")
+Pin: TypeAlias = tuple[Topology, Engine, Scope]
+"""What a first read settles: the snapshot that it was made from, good as long as that stands, engine and scope."""
 A_READ: Final = Statement(Kind.READ, "asked for")
 
 
-class Router:
+class Router(TokenRouter):
     """Sends statements to the primary and its replicas.
 
     ``primary`` and ``replicas`` are URLs or :class:`~rds_router.Replica`; replicas may be one comma-separated string.
@@ -113,6 +111,7 @@ class Router:
         self._turns = itertools.count(int(random() * 1e6))
         self._draw = self._turn if self.policy.balance == "round_robin" else random
         self._topology = Topology.of((each.server for each in found), self.policy)
+        self._pins: dict[str, Pin] = {}  # of the replicas that were first read from lately
         self._dialect = dialect_for(found[0].family, behind_proxy=self.policy.behind_proxy)
         self._classifier = Classifier(self._dialect.name, self.policy.pure_functions)
         self._lock = threading.Lock()
@@ -217,12 +216,19 @@ class Router:
             collected.append(Routed(clause, decision))
         return decision
 
-    def first_read(self, seen: Sight | None = None) -> str | None:
+    def first_read(self, seen: Sight | None = None) -> Pin | None:
         """The replica for a plain read of a session that has done no more than to read, or None: ask :meth:`route`."""
         is_plain = self._is_plain and (seen is None or self._contract.monotonic)
         if not self._is_awake or not is_plain or captured.get() is not None:
             return None
-        return first_read(self._topology, seen, now=self.clock(), draw=self._draw(), load=self._load)
+        topology = self._topology
+        name = first_read(topology, seen, now=self.clock(), draw=self._draw(), load=self._load)
+        if name is None:
+            return None
+        pin = self._pins.get(name)
+        if pin is None or pin[0] is not topology:
+            pin = self._pins[name] = topology, self._engines.get(name, "replica"), pinned_to(name)
+        return pin
 
     def noted(self, statement: Statement, scope: Scope, clause: Any) -> None:
         """A statement follows an earlier decision of its transaction: only who captures wants to know."""
@@ -298,77 +304,6 @@ class Router:
         """Collect the decisions made in this thread or task while the block runs, of every router."""
         return capturing()
 
-    @contextmanager
-    def read_after(self, token: Token | str | None) -> Iterator[Router]:
-        """Sessions made in this thread or task while the block runs never read behind ``token``.
-
-        For work that was handed over: a job, a message, another service's call. ``token`` is a ``session.token``, or
-        its text as it came out of the queue; None or an empty text asks for nothing. One that cannot be read, or comes
-        from another cluster, sends its readers to the primary for ``after_write_window``.
-        """
-        arrived = self.arriving(token)
-        mark = _awaited.set(_awaited.get() if arrived is None else (*_awaited.get(), (self, arrived)))
-        try:
-            yield self
-        finally:
-            _awaited.reset(mark)
-
-    def awaited(self) -> Token | None:
-        """What :meth:`read_after` demands of a session that is made here and now."""
-        token = None
-        for router, each in _awaited.get():
-            if router is self:
-                token = each.merge(token)
-        return token
-
-    def arriving(self, token: Token | str | None) -> Token | None:
-        """A token from elsewhere, or its text, as it counts in this process."""
-        if not token:
-            return None
-        try:
-            return causality.arriving(token, cluster=self.cluster, ahead=self._primary_is_ahead())
-        except ValueError as error:
-            return self.unplaced(str(error))
-
-    def unplaced(self, why: str) -> Token:
-        """What stands for a token that tells nothing here: the primary, for ``after_write_window``."""
-        self.events.emit(TokenIgnored(why))
-        return Token(unplaced=self.clock())
-
-    def departing(self, token: Token) -> Token:
-        """A token of this process as it travels. Asks nobody: see :meth:`located`."""
-        return causality.departing(token, cluster=self.cluster, ahead=self._primary_is_ahead())
-
-    def located(self, token: Token, at_hand: Connection | None) -> Token:
-        """``token`` with the primary's position in place of a moment, at one round trip; unchanged if it has none.
-
-        ``at_hand``: a connection to the primary that the caller has already, for the pool may have no second to give.
-        """
-        writer = self._topology[self._topology.writer].report
-        has_none = writer is not None and writer.position is None
-        if token.at is None or has_none or self.policy.after_write == "primary":  # that counts from a moment
-            return token
-        try:
-            return causality.located(token, at_hand or self.primary_engine(), self._dialect)
-        except (SQLAlchemyError, RouterError) as error:
-            server = self._topology.writer
-            self.events.emit(TokenByTime(server, one_line(error, self._engines.url(server))))
-            return token
-
-    def shown(self, server: str) -> Token:
-        """What a server may have shown until now, the primary if ``server`` is empty: a position that covers it.
-
-        The server is asked, by a probe that all who ask share, for ``causal_wait`` at most; one that does not answer
-        in time may have shown all that was committed until now.
-        """
-        now = self.clock()
-        name = server or self._topology.writer
-        if self._monitor.is_running and self._monitor.hurry((name,), self.policy.causal_wait):
-            report = self._topology[name].report
-            if report is not None and report.position is not None:
-                return Token(position=report.position)
-        return Token(at=now)
-
     def verdict_of(self, error: BaseException) -> Verdict:
         """What a driver's error means."""
         return self._dialect.verdict_of_error(error)
@@ -413,12 +348,6 @@ class Router:
         # Always the guarded kind, also when the last resort is the primary: whoever asks for a reader must not write.
         token = self.awaited()
         return self._engines.get(self.route(A_READ, Scope(token=token) if token else FRESH).target, "replica")
-
-    def _primary_is_ahead(self) -> float:
-        """By how much the primary's clock is ahead of ours, which is monotonic."""
-        told = self._topology.clock
-        # Not told yet: this machine's clock has to do.
-        return time.time() - self.clock() if told is None else told[1] - told[0]
 
     def _is_writer(self, name: str) -> bool:
         topology = self._topology
@@ -497,4 +426,3 @@ class Router:
 
 
 _MAX_HEALED_SHAPES: Final = 1024
-_awaited: ContextVar[tuple[tuple[Router, Token], ...]] = ContextVar("rds_router awaited", default=())

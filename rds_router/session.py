@@ -22,9 +22,10 @@ from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.orm import scoped_session as _scoped_session
 
+from rds_router.captured import captured
 from rds_router.classify.mapped import tables_of
 from rds_router.core.contract import ANY, STRONG, Contract, contract_of
-from rds_router.core.decision import Reason, pinned_to
+from rds_router.core.decision import Reason
 from rds_router.core.scope import FRESH, Hold, Scope
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
@@ -36,6 +37,7 @@ from rds_router.stale_writes import OPTION, with_origin
 from rds_router.wishes import NO_WISH, Wish, asked, is_reload, reloading, wish_in, wish_of_call, wished
 
 _T = TypeVar("_T")
+_READ: Final = Kind.READ  # looked up in its class before Python 3.12, it costs as much as a whole function call
 _LASTING: Final = (Reason.READ, Reason.SEEN)
 """Reasons that hold for the transaction's other reads, until there is news of the servers."""
 _HELD: Final = Statement(Kind.WRITE, "in a transaction that writes")
@@ -270,34 +272,34 @@ class RoutingSession(RerunningSession):
             router.noted(_HELD, scope, clause)
             self._answering = None
             return self._home
-        statement = router.judge(clause)
+        statement = router._classifier.judge(clause)
         pin = self._pin
         try:
-            own_wish = wish_in(clause._execution_options)
+            options = clause._execution_options
         except AttributeError:
             # A table: somebody asks for its engine, and no statement follows here.
             return self._home or router.primary_engine()
+        own_wish = wish_in(options) if options else NO_WISH
         if own_wish or self._call_wish:
             scope = wished(scope, own_wish, self._call_wish, router.policy)
         elif (
             pin is not None
-            and statement.kind is Kind.READ
-            and pin[0] is router.topology
+            and statement.kind is _READ
+            and pin[0] is router._topology
             and router.clock() <= pin[0].fresh_until
         ):
             self._answering = scope.pinned
-            router.noted(statement, scope, clause)
+            if captured.get() is not None:
+                router.noted(statement, scope, clause)
             return pin[1]
         if self.twophase:
             return self._on_primary(router, Hold.TWO_PHASE, clause)
-        if statement.kind is Kind.READ and (scope is FRESH or scope.has_only_read) and not self._failed:
-            topology = router.topology
-            name = router.first_read(scope.seen)
-            if name is not None:
-                engine = router.replica_engine(name)
-                self._scope = pinned_to(name) if scope is FRESH else replace(scope, pinned=name)
-                self._answering, self._pin = name, (topology, engine)
-                return engine
+        if statement.kind is _READ and (scope is FRESH or scope.has_only_read) and not self._failed:
+            pin = router.first_read(scope.seen)
+            if pin is not None:
+                self._pin, self._answering = pin, pin[2].pinned
+                self._scope = pin[2] if scope is FRESH else replace(scope, pinned=self._answering)
+                return pin[1]
         if scope.token is not None and is_reload(clause):
             scope = reloading(scope, router.policy)
         return self._decided(router, statement, scope, clause)
@@ -308,7 +310,7 @@ class RoutingSession(RerunningSession):
         if not decision.is_replica:
             self._pin = None
             self._notice(router, clause)
-            is_read = may_turn and statement.kind is Kind.READ
+            is_read = may_turn and statement.kind is _READ
             try:
                 return self._at_home(router, joins=self._statement is not None, is_read=is_read)
             except ReadElsewhere:
@@ -318,7 +320,7 @@ class RoutingSession(RerunningSession):
         engine = router.engine(decision)
         # The least stale one is asked for anew each time, and so is whoever must be fresh.
         if scope.has_only_read and decision.reason in _LASTING and router.policy.contract.is_plain:
-            self._pin = decision.topology, engine
+            self._pin = decision.topology, engine, self._scope
         return engine
 
     def _on_primary(self, router: Router, hold: Hold, what: Any) -> Engine:

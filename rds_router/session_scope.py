@@ -24,9 +24,8 @@ from rds_router.core.demands import bare
 from rds_router.core.scope import FRESH, Hold, Scope, Tables
 from rds_router.core.statement import Kind
 from rds_router.core.token import Token
-from rds_router.core.topology import Topology
 from rds_router.primary_faults import is_autocommitting
-from rds_router.router import Router
+from rds_router.router import Pin, Router
 
 _PLAIN: Final = frozenset({Kind.READ, Kind.LOCKING_READ, Kind.WRITE, Kind.DDL})
 """What leaves a transaction of PostgreSQL open. The others do as they like, and tell the GTIDs themselves."""
@@ -46,7 +45,7 @@ class ScopedSession(Session):
         self._scope: Scope = FRESH if awaited is None else Scope(token=awaited)
         # What the transaction has settled on: nothing moves inside it.
         self._home: Engine | None = None
-        self._pin: tuple[Topology, Engine] | None = None
+        self._pin: Pin | None = None
         self._home_connection: Any = None
         self._told: str | None = None
         self._committed = False

@@ -11,6 +11,8 @@ and within the window the shares are those of the weights. ``policy.balance`` en
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -47,17 +49,22 @@ def choose(candidates: Sequence[Seen], policy: RoutingPolicy, *, now: float, dra
     return second if load(first.server.name) * weights[place] > load(second.server.name) * weight else first
 
 
-def choose_among_equals(names: Sequence[str], *, draw: float, load: Load) -> str:
+Pairs: TypeAlias = tuple[tuple[str, str], ...]
+"""Whom a draw compares: each server with each other one, both ways round."""
+
+
+@functools.lru_cache(maxsize=256)
+def pairs_of(names: tuple[str, ...]) -> Pairs:
+    """All that :func:`choose_among_equals` may compare."""
+    return tuple(itertools.permutations(names, 2))
+
+
+def choose_among_equals(pairs: Pairs, *, draw: float, load: Load) -> str:
     """:func:`choose`, least loaded, of two or more servers of the same weight and latency: most reads ask this."""
-    point = draw * len(names)
-    place = int(point)
-    first = names[place]
+    first, second = pairs[int(draw * len(pairs))]
     in_use = load(first)
-    if not in_use:
-        return first  # nobody has less to do
-    other = int((point - place) * (len(names) - 1))
-    second = names[other if other < place else other + 1]
-    return second if in_use > load(second) else first
+    # With nothing in use there, nobody has less to do.
+    return second if in_use and in_use > load(second) else first
 
 
 def drawn(weights: Sequence[float], draw: float) -> tuple[int, float]:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from rds_router.core.choice import Pairs, pairs_of
 from rds_router.core.election import GONE, claims, elect, is_another_server, refuses_writes
 from rds_router.core.health import AT_START, NEWCOMER, Health, State, after_answer, after_failure
 from rds_router.core.lag import measured_by, outlives_primary
@@ -152,9 +153,9 @@ class Topology:
     """Monotonic seconds of the last news."""
     eligible: tuple[Seen, ...] = ()
     """The replicas that may answer reads, in the order configured."""
-    equals: tuple[str, ...] = ()
-    """Their names, if the less loaded of two is to be chosen and they differ neither in weight nor, beyond the window,
-    in latency: it takes less to choose among these."""
+    equals: Pairs = ()
+    """Their names in pairs, if the less loaded of two is to be chosen and they differ neither in weight nor, beyond the
+    window, in latency: it takes less to choose among these."""
     steady_from: float = float("-inf")
     """Monotonic seconds: until then one of them is in its slow start."""
     fresh_until: float = float("inf")
@@ -408,7 +409,7 @@ def _settle(topology: Topology, now: float) -> Topology:
         servers=servers,
         eligible=eligible,
         fresh_until=min((seen.reported_at + policy.max_age for seen in eligible), default=float("inf")),
-        equals=tuple(seen.server.name for seen in eligible) if _are_equal(eligible, policy) else (),
+        equals=pairs_of(tuple(seen.server.name for seen in eligible)) if _are_equal(eligible, policy) else (),
         steady_from=max((seen.health.back_at + policy.slow_start for seen in eligible), default=float("-inf")),
     )
 

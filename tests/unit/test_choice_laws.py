@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rds_router.core.choice import admits, choose, choose_among_equals, drawn, idle, turn
+from rds_router.core.choice import admits, choose, choose_among_equals, drawn, idle, pairs_of, turn
 from rds_router.core.health import AT_START, State
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.topology import Seen, Server
@@ -58,8 +58,8 @@ def test_a_draw_finds_the_server_in_whose_share_of_the_line_it_lies(shares: list
 @given(st.integers(2, 15), st.integers(0, 9999), counts)
 def test_among_equals_the_short_way_leads_where_the_long_one_does(size: int, step: int, load: dict[str, int]) -> None:
     offered, draw = candidates([1.0] * size), (step + 0.3) / 10000
-    names = [seen.server.name for seen in offered]
-    short = choose_among_equals(names, draw=draw, load=lambda name: load.get(name, 0))
+    pairs = pairs_of(tuple(seen.server.name for seen in offered))
+    short = choose_among_equals(pairs, draw=draw, load=lambda name: load.get(name, 0))
     long = choose(offered, RoutingPolicy(), now=NOW, draw=draw, load=lambda name: load.get(name, 0))
     assert short == long.server.name
 
@@ -69,8 +69,8 @@ def test_the_busiest_of_all_is_never_chosen(size: int, draw: float, load: dict[s
     """It would have to be the less busy of two."""
     busiest, offered = str(size // 2), candidates([1.0] * size)
     busy = {**load, busiest: 10}
-    names = [seen.server.name for seen in offered]
-    assert choose_among_equals(names, draw=draw, load=lambda name: busy.get(name, 0)) != busiest
+    pairs = pairs_of(tuple(seen.server.name for seen in offered))
+    assert choose_among_equals(pairs, draw=draw, load=lambda name: busy.get(name, 0)) != busiest
     chosen = choose(offered, RoutingPolicy(), now=NOW, draw=draw, load=lambda name: busy.get(name, 0))
     assert chosen.server.name != busiest
 

@@ -52,7 +52,7 @@ def described(topology: Topology, now: float) -> dict[str, Any]:
         "lag": {name: None if seen.lag is None else round(seen.lag, 6) for name, seen in by_name.items()},
         "shares": {name: round(seen.weight_at(now, topology.policy), 6) for name, seen in by_name.items()},
         "latency": {name: round(seen.latency, 6) for name, seen in by_name.items()},
-        "equals": list(topology.equals),
+        "equals": list(dict.fromkeys(name for name, _ in topology.equals)),
         "steady_from": topology.steady_from,
         "as_of": {name: None if seen.as_of is None else round(seen.as_of, 6) for name, seen in by_name.items()},
     }

@@ -1,0 +1,121 @@
+"""The router's part in tokens: what they mean in this process, and how they leave it (:mod:`rds_router.causality`)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from rds_router import causality
+from rds_router.core.policy import RoutingPolicy
+from rds_router.core.token import Token
+from rds_router.core.topology import Topology
+from rds_router.dialects.base import Dialect
+from rds_router.engines import Engines
+from rds_router.errors import RouterError
+from rds_router.events import Emitter, TokenByTime, TokenIgnored
+from rds_router.monitor import Monitor, one_line
+
+_Self = TypeVar("_Self", bound="TokenRouter")
+
+
+class TokenRouter:
+    """A router as far as tokens go. Where statements go is for the class below to say."""
+
+    policy: RoutingPolicy
+    clock: Callable[[], float]
+    events: Emitter
+    cluster: str
+    _topology: Topology
+    _dialect: Dialect
+    _engines: Engines
+    _monitor: Monitor
+
+    def primary_engine(self) -> Engine:
+        """The engine of the primary of the moment."""
+        raise NotImplementedError
+
+    @contextmanager
+    def read_after(self: _Self, token: Token | str | None) -> Iterator[_Self]:
+        """Sessions made in this thread or task while the block runs never read behind ``token``.
+
+        For work that was handed over: a job, a message, another service's call. ``token`` is a ``session.token``, or
+        its text as it came out of the queue; None or an empty text asks for nothing. One that cannot be read, or comes
+        from another cluster, sends its readers to the primary for ``after_write_window``.
+        """
+        arrived = self.arriving(token)
+        mark = _awaited.set(_awaited.get() if arrived is None else (*_awaited.get(), (self, arrived)))
+        try:
+            yield self
+        finally:
+            _awaited.reset(mark)
+
+    def awaited(self) -> Token | None:
+        """What :meth:`read_after` demands of a session that is made here and now."""
+        token = None
+        for router, each in _awaited.get():
+            if router is self:
+                token = each.merge(token)
+        return token
+
+    def arriving(self, token: Token | str | None) -> Token | None:
+        """A token from elsewhere, or its text, as it counts in this process."""
+        if not token:
+            return None
+        try:
+            return causality.arriving(token, cluster=self.cluster, ahead=self._primary_is_ahead())
+        except ValueError as error:
+            return self.unplaced(str(error))
+
+    def unplaced(self, why: str) -> Token:
+        """What stands for a token that tells nothing here: the primary, for ``after_write_window``."""
+        self.events.emit(TokenIgnored(why))
+        return Token(unplaced=self.clock())
+
+    def departing(self, token: Token) -> Token:
+        """A token of this process as it travels. Asks nobody: see :meth:`located`."""
+        return causality.departing(token, cluster=self.cluster, ahead=self._primary_is_ahead())
+
+    def located(self, token: Token, at_hand: Connection | None) -> Token:
+        """``token`` with the primary's position in place of a moment, at one round trip; unchanged if it has none.
+
+        ``at_hand``: a connection to the primary that the caller has already, for the pool may have no second to give.
+        """
+        writer = self._topology[self._topology.writer].report
+        has_none = writer is not None and writer.position is None
+        if token.at is None or has_none or self.policy.after_write == "primary":  # that counts from a moment
+            return token
+        try:
+            return causality.located(token, at_hand or self.primary_engine(), self._dialect)
+        except (SQLAlchemyError, RouterError) as error:
+            server = self._topology.writer
+            self.events.emit(TokenByTime(server, one_line(error, self._engines.url(server))))
+            return token
+
+    def shown(self, server: str) -> Token:
+        """What a server may have shown until now, the primary if ``server`` is empty: a position that covers it.
+
+        The server is asked, by a probe that all who ask share, for ``causal_wait`` at most; one that does not answer
+        in time may have shown all that was committed until now.
+        """
+        now = self.clock()
+        name = server or self._topology.writer
+        if self._monitor.is_running and self._monitor.hurry((name,), self.policy.causal_wait):
+            report = self._topology[name].report
+            if report is not None and report.position is not None:
+                return Token(position=report.position)
+        return Token(at=now)
+
+    def _primary_is_ahead(self) -> float:
+        """By how much the primary's clock is ahead of ours, which is monotonic."""
+        told = self._topology.clock
+        # Not told yet: this machine's clock has to do.
+        return time.time() - self.clock() if told is None else told[1] - told[0]
+
+
+_awaited: ContextVar[tuple[tuple[TokenRouter, Token], ...]] = ContextVar("rds_router awaited", default=())
