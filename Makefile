@@ -9,6 +9,9 @@ PYTHON ?=
 SERVERS ?=
 # Arguments for pytest, for example: make quick T="-k token -x"
 T ?=
+# Arguments for the benchmarks, for example: make bench B="--only pooling"
+B ?=
+QUICK ?=
 PORT ?= 5000
 # How many tests run at once in `make test`; those of one file never do. Each worker has clusters of its own.
 JOBS ?= 2
@@ -49,8 +52,8 @@ unit: env
 docs: env ## the documentation, warnings are errors: build/docs/index.html
 	@$(BIN)/mkdocs build --quiet --strict
 
-bench: env ## benchmarks against a plain Session, paired CPU times
-	@for each in benchmarks/bench_*.py; do echo "== $$each"; $(BIN)/python $$each || exit 1; done
+bench: env ## all benchmarks, and their report: benchmarks/results (QUICK=1: in two minutes; RUNTIME=docker)
+	@$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick) $(B)
 
 servers: env ## install the database servers that tests need (as root on Debian; SERVERS=skip: do not)
 	@SERVERS="$(SERVERS)" .ci/servers.sh

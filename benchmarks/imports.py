@@ -30,7 +30,7 @@ IMPORTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The median CPU time, in milliseconds, of ``RUNS`` fresh processes."""
+    """The median CPU time, in milliseconds, of some fresh processes."""
 
     of: Import
     base: float
@@ -46,14 +46,14 @@ class Cost:
         return f"{self.of.what:<46} base {self.base:6.1f} ms ({self.of.above})   added {self.added:+6.1f} ms{verdict}"
 
 
-def measure() -> list[Cost]:
+def measure(*, runs: int = RUNS) -> list[Cost]:
     """Time each import in processes of its own, in turns, after one of each that fills the caches of the disk."""
     costs = []
     for each in IMPORTS:
         texts = each.above, f"{each.above}; {each.what}"
         for text in texts:
             _cpu_time(text)
-        pairs = [tuple(_cpu_time(text) for text in texts) for _ in range(RUNS)]
+        pairs = [tuple(_cpu_time(text) for text in texts) for _ in range(runs)]
         base, whole = (statistics.median(column) for column in zip(*pairs, strict=True))
         costs.append(Cost(each, base, whole - base))
     return costs

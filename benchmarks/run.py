@@ -1,0 +1,146 @@
+"""Run the benchmarks and write a report: ``python -m benchmarks.run`` or ``make bench``.
+
+    make bench                                 all of them, under 15 minutes
+    make bench QUICK=1                         under 2: shows that they run, its figures rest on little
+    make bench RUNTIME=docker                  on MySQL in containers
+    python -m benchmarks.run --list
+    python -m benchmarks.run --only pooling --only tls
+
+To add one: write a module with ``measure(context: Context) -> Iterable[Section]`` (``context.py``, ``report.py``) and
+give it its line in ``BENCHMARKS``. It is imported when it runs. It may raise ``EngineMissing``: the report says that it
+was left out, and why. After any other error the others still run, the report names it, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from benchmarks import environment
+from benchmarks.context import Context, Runtime
+from benchmarks.report import Report, Section
+from rds_router.lab import EngineMissing
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A line of the table."""
+
+    name: str
+    module: str
+    """Where its ``measure`` is."""
+    about: str
+    seconds: float
+    """What it takes on two cores, about: the progress bar's measure."""
+    quick_seconds: float = 5.0
+
+    def measure(self, context: Context) -> list[Section]:
+        found: Iterable[Section] = importlib.import_module(self.module).measure(context)
+        return list(found)
+
+
+BENCHMARKS: tuple[Benchmark, ...] = (
+    Benchmark("micro", "benchmarks.micro", "the parts of a routed statement, by pytest-benchmark", 40, 15),
+    Benchmark("classify", "benchmarks.classify", "telling reads from writes; importing the package", 12, 4),
+)
+
+
+def run(chosen: Sequence[Benchmark], context: Context, console: Console) -> Report:
+    """Each in turn; what they say."""
+    began = time.monotonic()
+    facts = environment.describe(seed=context.seed, is_quick=context.is_quick, runtime=context.runtime)
+    facts["servers"] = context.versions
+    sections: list[Section] = []
+    left_out: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    with _progress(console) as bar, context:
+        sizes = [each.quick_seconds if context.is_quick else each.seconds for each in chosen]
+        task = bar.add_task("", total=sum(sizes))
+        for number, each in enumerate(chosen):
+            before, size, start = sum(sizes[:number]), sizes[number], time.monotonic()
+            context.progress = _told(bar, task, each.name, before, size)
+            context.progress(0.0, "begins")
+            try:
+                sections += each.measure(context)
+                said = "done"
+            except EngineMissing as error:
+                left_out[each.name] = said = str(error)
+            except Exception as error:
+                failed[each.name] = said = f"{type(error).__name__}: {error}"
+                console.print(traceback.format_exc(), markup=False, highlight=False)
+            context.progress(1.0, said)
+            console.print(f"{each.name}: {time.monotonic() - start:.1f} s, {said}", markup=False, highlight=False)
+    facts["load_average_after"] = environment.load_average()
+    name = f"{environment.machine()}-{datetime.now(timezone.utc):%Y-%m-%d}"
+    return Report(
+        name=f"{name}-quick" if context.is_quick else name,
+        environment=facts,
+        sections=sections,
+        left_out=left_out,
+        failed=failed,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _told(bar: Progress, task: TaskID, name: str, before: float, size: float) -> Callable[[float, str], None]:
+    """How far one benchmark is, as a part of the whole bar."""
+
+    def progress(done: float, text: str) -> None:
+        bar.update(task, completed=before + size * min(1.0, done), description=f"{name}: {text}")
+
+    return progress
+
+
+def _progress(console: Console) -> Progress:
+    columns = BarColumn(30), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn(), TimeRemainingColumn()
+    return Progress(*columns, TextColumn("{task.description}", markup=False), console=console)
+
+
+@click.command(help=(__doc__ or "").partition("\n")[0])
+@click.option("--quick", "is_quick", is_flag=True, help="Under two minutes: shows that it runs.")
+@click.option("--only", multiple=True, type=click.Choice([each.name for each in BENCHMARKS]), help="May be repeated.")
+@click.option("--list", "is_list", is_flag=True, help="Name the benchmarks, and measure nothing.")
+@click.option("--seed", default=1, show_default=True, help="Of all that is drawn.")
+@click.option(
+    "--runtime",
+    type=click.Choice(["local", "docker"]),
+    default="local",
+    envvar="RUNTIME",
+    show_default=True,
+    help="What the servers run on.",
+)
+@click.option(
+    "--to", type=click.Path(file_okay=False, path_type=Path), default=RESULTS, help="Where the report is written."
+)
+def main(is_quick: bool, only: Sequence[str], is_list: bool, seed: int, runtime: Runtime, to: Path) -> None:
+    console = Console(stderr=True)
+    if is_list:
+        for each in BENCHMARKS:
+            click.echo(f"{each.name:<14} {each.seconds:>4.0f} s   {each.about}")
+        return
+    chosen = [each for each in BENCHMARKS if not only or each.name in only]
+    report = run(chosen, Context(is_quick=is_quick, seed=seed, runtime=runtime), console)
+    for section in report.sections:
+        click.echo(f"{section.title}: {section.answer}")
+    for path in report.write(to):
+        click.echo(path)
+    for section in report.sections:
+        for each in section.broken:
+            click.echo(f"over budget: {section.name}: {each}")
+    sys.exit(1 if report.is_bad else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""The command that runs the benchmarks: one that fails or cannot run keeps no other from running."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import run
+from benchmarks.context import Context
+from benchmarks.report import Section
+from rds_router.lab import EngineMissing
+
+TABLE = run.BENCHMARKS
+
+
+def good(context: Context) -> Iterator[Section]:
+    context.progress(0.5, "half")
+    yield Section(name="good", title="Good", question="?", answer=f"Seed {context.seed}.")
+
+
+def lacking(context: Context) -> list[Section]:
+    raise EngineMissing("no such server here")
+
+
+def broken(context: Context) -> list[Section]:
+    raise ZeroDivisionError("oh")
+
+
+@pytest.fixture(autouse=True)
+def _three(monkeypatch: pytest.MonkeyPatch) -> None:
+    def benchmark(name: str, measure: Any) -> Any:
+        own = SimpleNamespace(measure=measure)
+        monkeypatch.setitem(sys.modules, f"benchmarks.{name}", own)
+        return run.Benchmark(name, f"benchmarks.{name}", "about it", 1)
+
+    table = (benchmark("lacking", lacking), benchmark("broken", broken), benchmark("good", good))
+    monkeypatch.setattr(run, "BENCHMARKS", table)
+
+
+def test_what_fails_or_is_missing_is_named_and_the_rest_runs(tmp_path: Path) -> None:
+    done = CliRunner().invoke(run.main, ["--quick", "--seed", "5", "--to", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "Good: Seed 5." in done.stdout
+    (path,) = tmp_path.glob("*-quick.json")
+    found = json.loads(path.read_text("utf-8"))
+    assert found["left_out"] == {"lacking": "no such server here"}
+    assert found["failed"] == {"broken": "ZeroDivisionError: oh"}
+    assert [each["name"] for each in found["sections"]] == ["good"]
+    assert found["environment"]["length"].startswith("quick")
+    assert (tmp_path / path.name.replace(".json", ".html")).exists()
+
+
+def test_the_list_measures_nothing() -> None:
+    done = CliRunner().invoke(run.main, ["--list"])
+    assert done.exit_code == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["lacking", "broken", "good"]
+
+
+def test_every_benchmark_of_the_table_can_be_imported() -> None:
+    for each in TABLE:
+        assert callable(importlib.import_module(each.module).measure), each.name
+
+
+def test_a_run_tells_the_console_what_took_how_long() -> None:
+    console = run.Console(file=io.StringIO(), width=200)
+    made = run.run([run.BENCHMARKS[2]], Context(), console)
+    assert "good: 0.0 s, done" in console.file.getvalue()
+    assert made.seconds < 60
