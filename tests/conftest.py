@@ -22,6 +22,8 @@ from rds_router.lab import Cluster, EngineMissing, cluster
 settings.register_profile("rds_router", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rds_router")
 
+pytest_plugins = ["tests.again"]
+
 ClusterFactory = Callable[..., Cluster]
 """``(engine, replicas=2, **options)`` -> a cluster of the test's own, stopped after it."""
 

@@ -20,7 +20,8 @@ from rds_router.lab.torture.run import Result, Settings, run
 from rds_router.lab.torture.workload import Workload
 from tests.conftest import ClusterFactory
 
-pytestmark = pytest.mark.timeout(400)  # seconds on a quiet machine; clusters start slowly on one that is not
+# The timeout is in seconds of a quiet machine; clusters start slowly on one that is not.
+pytestmark = [pytest.mark.once, pytest.mark.timeout(400)]
 FAULTS = ["kill-replica", "freeze-replica", "kill-primary", "demote", "switch", "lag"]
 SEEDS = {"mariadb": 41, "mysql": 31, "postgresql": 8}
 """By what they draw in 9 s: a killed primary each; and demote, switch; freeze-replica; kill-replica."""

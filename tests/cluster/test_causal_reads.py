@@ -23,6 +23,8 @@ from tests.cluster.asking import eventually
 from tests.cluster.watching import ENGINES, run
 from tests.conftest import ClusterFactory
 
+pytestmark = pytest.mark.once
+
 metadata = MetaData()
 notes = Table("causal_notes", metadata, Column("id", Integer, primary_key=True, autoincrement=False))
 COUNT = select(func.count()).select_from(notes)

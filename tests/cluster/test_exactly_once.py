@@ -16,6 +16,8 @@ from tests.cluster.exactly_once import Bench, bench, kill_and_promote, kill_and_
 from tests.cluster.watching import ENGINES
 from tests.conftest import ClusterFactory
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(params=ENGINES)
 def stand(request: pytest.FixtureRequest) -> Iterator[Bench]:
