@@ -136,7 +136,7 @@ def main() -> list[Difference]:
         with plain_factory() as a, routers(3) as (_, choosing), RoutingSession(router=choosing) as b:
             base = questions(a)["get_bind, ORM"]
             results.append(compare("get_bind, first, of 3 idle replicas", base, first_question(b)))
-            busy = [engine.connect() for engine in choosing._engines._engines.values()]
+            busy = [engine.connect() for engine in choosing._engines._all()]
             results.append(compare("get_bind, first, of 3 busy replicas", base, first_question(b)))
             for connection in busy:
                 connection.close()

@@ -65,23 +65,23 @@ class Engines:
         self._on_fault = on_fault
         self._known = known
         self._in_use: dict[str, weakref.WeakSet[Any]] = {}
-        self._engines: dict[tuple[str, Part], Engine] = {}
+        self._engines: dict[Part, dict[str, Engine]] = {"primary": {}, "replica": {}}
         self._parents: list[Pool] = []
         self._lock = threading.RLock()  # on_engine() may ask for another engine
 
     def get(self, name: str, part: Part) -> Engine:
         """The engine for this server in this role. Raises ConfigurationError for options it does not take."""
-        engine = self._engines.get((name, part))
+        engine = self._engines[part].get(name)
         return engine if engine is not None else self._make(name, part)
 
     def has_made(self, engine: Engine) -> bool:
         """True if it leads to one of these servers."""
-        return engine in self._engines.values()
+        return engine in self._all()
 
     def retire(self, name: str, part: Part) -> None:
         """Let go of a pool whose server changed its role. Connections in use end when they are returned."""
         with self._lock:
-            engine = self._engines.pop((name, part), None)
+            engine = self._engines[part].pop(name, None)
         if engine is not None:
             _end(engine)
         if part == "primary":
@@ -99,14 +99,18 @@ class Engines:
             old = self._targets
             self._targets = {**old, **new}
             moved = {name for name, each in new.items() if name in old and old[name].url != each.url}
-            gone = [key for key in self._engines if key[0] in moved or key[0] not in new]
-            engines = [self._engines.pop(key) for key in gone]
+            engines = [
+                made.pop(name)
+                for made in self._engines.values()
+                for name in [*made]
+                if name in moved or name not in new
+            ]
         for engine in engines:
             _end(engine)
 
     def renew(self, name: str) -> None:
         """Let go of a replica's idle connections: it was away, they may lead nowhere."""
-        engine = self._engines.get((name, "replica"))
+        engine = self._engines["replica"].get(name)
         if engine is not None:
             engine.dispose()
 
@@ -118,7 +122,7 @@ class Engines:
         """How many connections of a pool are checked out now; 0 where the pool does not count them."""
         try:
             # What QueuePool.checkedout() does, in a third of its time: it takes a lock to ask a deque for its length.
-            pool: Any = self._engines[name, part].pool
+            pool: Any = self._engines[part][name].pool
             queue = pool._pool
             return queue.maxsize - len(queue.queue) + pool._overflow  # type: ignore[no-any-return]
         except KeyError:
@@ -136,8 +140,9 @@ class Engines:
     def close(self) -> None:
         """Dispose of every engine."""
         with self._lock:
-            engines = list(self._engines.values())
-            self._engines.clear()
+            engines = self._all()
+            for made in self._engines.values():
+                made.clear()
         for engine in engines:
             engine.dispose()
 
@@ -145,14 +150,17 @@ class Engines:
         """In a forked child: forget the parent's sockets without closing them (R13)."""
         self._lock = threading.RLock()  # on_engine() may ask for another engine
         self._in_use = {}
-        for engine in self._engines.values():
+        for engine in self._all():
             # Kept, not only not closed: some drivers say goodbye to the server when a connection is collected.
             self._parents.append(engine.pool)
             engine.dispose(close=False)
 
+    def _all(self) -> list[Engine]:
+        return [engine for made in self._engines.values() for engine in [*made.values()]]
+
     def _make(self, name: str, part: Part) -> Engine:
         with self._lock:
-            engine = self._engines.get((name, part))
+            engine = self._engines[part].get(name)
             if engine is not None:
                 return engine
             url = self._targets[name].url
@@ -181,7 +189,7 @@ class Engines:
                 event.listen(engine, "connect", self._guard)
             if self._on_engine is not None:
                 self._on_engine(engine, name, part)
-            self._engines[name, part] = engine
+            self._engines[part][name] = engine
             return engine
 
     def _verdict_of(self, error: BaseException) -> Verdict:

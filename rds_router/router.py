@@ -218,8 +218,9 @@ class Router(TokenRouter):
 
     def first_read(self, seen: Sight | None = None) -> Pin | None:
         """The replica for a plain read of a session that has done no more than to read, or None: ask :meth:`route`."""
-        is_plain = self._is_plain and (seen is None or self._contract.monotonic)
-        if not self._is_awake or not is_plain or captured.get() is not None:
+        if not self._is_awake or not self._is_plain or captured.get() is not None:
+            return None
+        if seen is not None and not self._contract.monotonic:
             return None
         topology = self._topology
         name = first_read(topology, seen, now=self.clock(), draw=self._draw(), load=self._load)

@@ -137,7 +137,7 @@ def test_another_pool_that_counts_is_asked() -> None:
     from rds_router.engines import Engines
 
     engines = Engines.__new__(Engines)
-    engines._engines = {("r1", "replica"): create_engine("sqlite://", poolclass=Counting)}
+    engines._engines = {"replica": {"r1": create_engine("sqlite://", poolclass=Counting)}}
     assert engines.in_use("r1") == 3
 
 

@@ -63,5 +63,5 @@ def test_a_read_then_a_write_commits_both_and_leaves_nothing_open(make_stage: Ma
     session.execute(insert(users).values(id=11, name="eva"))
     session.commit()
     assert stage.on_server(0, "SELECT name FROM rt_user WHERE id = 11") == "eva"
-    for engine in stage.router._engines._engines.values():
+    for engine in stage.router._engines._all():
         assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # QueuePool has it
