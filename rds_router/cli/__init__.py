@@ -12,6 +12,7 @@ from rds_router._version import __version__
 
 COMMANDS: Final[Mapping[str, str]] = {
     "classify": "rds_router.cli.classify:classify",
+    "compare": "rds_router.cli.compare:compare",
     "doctor": "rds_router.cli.doctor:doctor",
     "tls": "rds_router.cli.tls:tls",
 }
