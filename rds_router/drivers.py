@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, cast
 
 from sqlalchemy import event
@@ -67,13 +68,17 @@ def not_installed(url: URL, error: ImportError) -> ConfigurationError:
     )
 
 
-def improve(engine: Engine, opening: Opening = as_told, patience: Patience | None = None) -> None:
+def improve(
+    engine: Engine, opening: Opening = as_told, patience: Patience | None = None, *, wakes_in: float = 0.0
+) -> None:
     """Let an engine's connections be opened by ``opening``, and do what their driver cannot do by itself.
 
-    ``patience``: for how long they wait for their server. Time limits among the user's own connect arguments win.
+    ``patience``: for how long they wait for their server; ``wakes_in``: how long connecting may take because it sleeps.
+    Time limits among the user's own connect arguments win.
     """
     taught = _taught_connect(engine.dialect, patience)
-    limits = {} if patience is None else _connect_limits(engine.url, patience.seconds)
+    seconds = wakes_in if patience is None else patience.seconds
+    limits = _connect_limits(engine.url, seconds) if seconds else {}
     if opening is as_told and taught is None and not limits:
         return
     connect = taught or engine.dialect.connect
@@ -106,13 +111,34 @@ def track_positions(connection: Any, record: object) -> None:
         connection.rds_track()
 
 
-def hang_up(connection: Any) -> None:
-    """End the wait of whoever uses this DBAPI connection, in whichever thread, with an error of the driver's."""
-    with contextlib.suppress(Exception):  # it may be closed already, in whichever way
-        number = socket_of(connection)
-        if number is not None:
-            with socket.socket(fileno=os.dup(number)) as copy:
+def is_patient(engine: Engine) -> bool:
+    """True if its connections end their own wait for a silent server, by ``patience``; else somebody has to."""
+    return _taught_connect(engine.dialect, None) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A connection's socket, for another thread: some drivers let nobody but the user of a connection ask for it."""
+
+    number: int
+    ends: tuple[Any, Any]
+    """Both addresses: the number may be somebody else's by now."""
+
+    def hang_up(self) -> None:
+        """End the wait of whoever uses the connection, in whichever thread, with an error of the driver's."""
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self.number)) as copy:  # it may be closed
+            if (copy.getsockname(), copy.getpeername()) == self.ends:
                 copy.shutdown(socket.SHUT_RDWR)
+
+
+def wire_of(connection: Any) -> Wire | None:
+    """The wire of a DBAPI connection of this thread's; None where the driver does not tell its socket."""
+    number = socket_of(connection)
+    if number is None:
+        return None
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as copy:
+        return Wire(number, (copy.getsockname(), copy.getpeername()))
+    return None
 
 
 def rows_of(connection: Any, sql: str) -> list[dict[str, Any]]:
@@ -162,6 +188,8 @@ def socket_of(connection: Any) -> int | None:
     if hasattr(connection, "fileno"):
         return int(connection.fileno())
     sock = getattr(connection, "_sock", None)  # PyMySQL
+    if sock is None:
+        sock = getattr(getattr(connection, "_socket", None), "sock", None)  # MySQL Connector/Python without C
     return int(sock.fileno()) if sock is not None else None
 
 
@@ -196,6 +224,9 @@ def _time_limits(url: URL, timeout: float) -> dict[str, Any]:
         # The connect time-out does not cover the handshake's reads; these do.
         seconds = limits["connect_timeout"]
         return {**limits, "read_timeout": seconds, "write_timeout": seconds}
+    if family in MYSQL and driver == "mysqlconnector" and _knows_read_timeout():
+        seconds = limits["connection_timeout"]
+        return {**limits, "read_timeout": seconds, "write_timeout": seconds}
     if family == "sqlite":
         # Probed by one thread at a time, but not always by the same.
         return {"timeout": timeout, "check_same_thread": False}
@@ -215,6 +246,13 @@ def _connect_limits(url: URL, timeout: float) -> dict[str, Any]:
         # libpq takes none below 2 s.
         return {"connect_timeout": max(2, round(timeout))}
     return {}
+
+
+def _knows_read_timeout() -> bool:
+    """MySQL Connector/Python does since 9.2."""
+    from mysql.connector.constants import DEFAULT_CONFIGURATION
+
+    return "read_timeout" in DEFAULT_CONFIGURATION
 
 
 _HUNG_UP: Final[int] = getattr(select, "POLLRDHUP", 0)

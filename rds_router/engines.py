@@ -22,6 +22,7 @@ from rds_router import drivers
 from rds_router.core.election import is_another_server, is_on_earlier_timeline
 from rds_router.core.observation import Report
 from rds_router.core.policy import RoutingPolicy
+from rds_router.core.topology import Topology
 from rds_router.dialects.base import Dialect, Verdict
 from rds_router.errors import ConfigurationError, WrongServer
 from rds_router.login import Login
@@ -64,7 +65,8 @@ class Engines:
         self._on_engine = on_engine
         self._on_fault = on_fault
         self._known = known
-        self._in_use: dict[str, weakref.WeakSet[Any]] = {}
+        self._clock = clock
+        self._wires: dict[tuple[str, Part], weakref.WeakKeyDictionary[Any, drivers.Wire]] = {}
         self._engines: dict[Part, dict[str, Engine]] = {"primary": {}, "replica": {}}
         self._parents: list[Pool] = []
         self._lock = threading.RLock()  # on_engine() may ask for another engine
@@ -78,6 +80,17 @@ class Engines:
         """True if it leads to one of these servers."""
         return engine in self._all()
 
+    def follow(self, old: Topology, new: Topology) -> None:
+        """Act on what was learnt of the servers: pools whose server changed its role, or was away, are let go."""
+        if new.generation != old.generation:
+            self.retire(old.writer, "primary")  # also if another server is behind the same name
+        if new.writer != old.writer:
+            self.retire(new.writer, "replica")
+        for name in new.returned_since(old):
+            self.renew(name)
+        for name in new.silent_for(self._policy.read_deadline, now=self._clock()):
+            self._hang_up(name, "replica")
+
     def retire(self, name: str, part: Part) -> None:
         """Let go of a pool whose server changed its role. Connections in use end when they are returned."""
         with self._lock:
@@ -86,8 +99,11 @@ class Engines:
             _end(engine)
         if part == "primary":
             # Who waits for a server that hangs waits in vain: another one is the primary.
-            for connection in list(self._in_use.pop(name, ())):
-                drivers.hang_up(connection)
+            self._hang_up(name, part)
+
+    def _hang_up(self, name: str, part: Part) -> None:
+        for wire in list(self._wires.pop((name, part), {}).values()):
+            wire.hang_up()
 
     def relist(self, servers: Iterable[Target]) -> None:
         """Other servers, or the same names elsewhere. Pools of what is gone are let go, as :meth:`retire` does.
@@ -109,7 +125,7 @@ class Engines:
             _end(engine)
 
     def renew(self, name: str) -> None:
-        """Let go of a replica's idle connections: it was away, they may lead nowhere."""
+        """Let go of a replica's idle connections: it was away, they may lead nowhere, or to another server."""
         engine = self._engines["replica"].get(name)
         if engine is not None:
             engine.dispose()
@@ -149,7 +165,7 @@ class Engines:
     def forked(self) -> None:
         """In a forked child: forget the parent's sockets without closing them (R13)."""
         self._lock = threading.RLock()  # on_engine() may ask for another engine
-        self._in_use = {}
+        self._wires = {}
         for engine in self._all():
             # Kept, not only not closed: some drivers say goodbye to the server when a connection is collected.
             self._parents.append(engine.pool)
@@ -178,7 +194,10 @@ class Engines:
                 raise ConfigurationError(f"the engine options for {name} ({part}) are not accepted: {error}") from None
             # A write may have been done though its answer is late: only reads are given up.
             patience = self._patience(name) if part == "replica" else None
-            drivers.improve(engine, self._login.opening(url, name), patience)
+            wakes_in = self._policy.wake_timeout if part == "primary" else 0.0
+            drivers.improve(engine, self._login.opening(url, name), patience, wakes_in=wakes_in)
+            if patience is not None and not drivers.is_patient(engine):
+                event.listen(engine, "connect", functools.partial(self._note, name, part))
             if part == "primary" and self._policy.session_tracking:
                 event.listen(engine, "connect", drivers.track_positions)
             if part == "primary" and self._on_fault is not None:
@@ -195,13 +214,19 @@ class Engines:
     def _verdict_of(self, error: BaseException) -> Verdict:
         return self._dialect().verdict_of_error(error)
 
+    def _note(self, name: str, part: Part, connection: Any, record: object) -> None:
+        """A new connection, that may have to be hung up while somebody waits for its answer."""
+        wire = drivers.wire_of(connection)
+        if wire is not None:
+            with contextlib.suppress(TypeError):  # one that takes no weak reference is not
+                self._wires.setdefault((name, part), weakref.WeakKeyDictionary())[connection] = wire
+
     def _recognise(self, name: str, connection: Any, record: object) -> None:
         """A new connection to the primary leads to the server that was probed under its name, in the role it had.
 
         A name may still resolve to the old server, or already to another one. One round trip a connection.
         """
-        with contextlib.suppress(TypeError):  # a connection that takes no weak reference is not hung up
-            self._in_use.setdefault(name, weakref.WeakSet()).add(connection)
+        self._note(name, "primary", connection, record)
         known, dialect = self._known(name), self._dialect()
         if known is None or not known.identity:
             return

@@ -26,6 +26,7 @@ from rds_router.core.observation import Observation, Report
 from rds_router.core.policy import RoutingPolicy
 from rds_router.dialects import dialect_for, run_probe, told_dialect
 from rds_router.dialects.base import Dialect, Row, Verdict
+from rds_router.dialects.blue_green import BLUE_GREEN, switchover
 from rds_router.dialects.heartbeat import Heartbeat, heartbeat_for, is_young
 from rds_router.servers import Target
 from rds_router.sharing import Sharing
@@ -52,6 +53,9 @@ class Prober:
             connect_options = {**drivers.through_proxy(target.url), **connect_options}
         self._open = drivers.connector(target.url, connect_options, policy.probe_timeout, opening)
         self._connection: Any = None
+        self._connect_at = float("-inf")
+        self._switchover = ""
+        self._ask_switchover_at = float("-inf")
 
     def probe(self, *, as_primary: bool) -> Observation:
         """Ask the server now. Never raises: what went wrong is in the observation.
@@ -62,20 +66,22 @@ class Prober:
         at = self._clock()
         try:
             with _Deadline(self._policy.probe_timeout) as deadline:
-                if self._connection is None:
-                    self._connection = self._open()
-                    backend = self._url.get_backend_name()
-                    self.dialect = told_dialect(backend, self._rows, behind_proxy=self._policy.behind_proxy)
+                if at >= self._connect_at:
+                    self._connect()
                 deadline.watch(drivers.socket_of(self._connection))
                 asked = self._clock()
                 report = run_probe(self.dialect, self._rows)
                 took = self._clock() - asked
+                if as_primary and not self._policy.behind_proxy:
+                    report = self._with_switchover(report, at)
                 if self._policy.heartbeat:
                     report = self._with_heartbeat(report, at, writes=as_primary)
         except Exception as error:  # whatever a driver raises is news of this server
             self.close()
             is_refused = self.dialect.verdict_of_error(error) is Verdict.LOGIN
             return Observation(self.name, at, error=one_line(error, self._url), is_login_refused=is_refused)
+        if as_primary and report.takes_no_writes:
+            self._connect_at = at  # another server may have its name by now, while this one goes on to answer
         return Observation(self.name, at, report, took=took)
 
     def watches(self, target: Target) -> bool:
@@ -85,15 +91,45 @@ class Prober:
     def close(self) -> None:
         """Let go of the connection."""
         connection, self._connection = self._connection, None
+        self._connect_at = float("-inf")
         if connection is not None:
             with suppress(Exception):  # it may be broken already, each driver in its own way
                 connection.close()
 
     def forked(self) -> None:
         """In a forked child: the connection is the parent's; closing it here would end it there."""
+        self._connect_at = float("-inf")
         if self._connection is not None:
             _parents.append(self._connection)
             self._connection = None
+
+    def _connect(self) -> None:
+        """Connect, or connect anew: the name may lead elsewhere meanwhile, and an open connection would never know."""
+        try:
+            connection = self._open()
+        except Exception:
+            if self._connection is None:
+                raise
+            connection = None  # it may be full: the old connection still asks
+        if connection is not None:
+            self.close()
+            self._connection = connection
+            backend = self._url.get_backend_name()
+            self.dialect = told_dialect(backend, self._rows, behind_proxy=self._policy.behind_proxy)
+            self._ask_switchover_at = float("-inf")
+        self._connect_at = self._clock() + _NAMES_STAY
+
+    def _with_switchover(self, report: Report, at: float) -> Report:
+        """The report with the status of its blue/green deployment; where there is none, it is looked for seldom."""
+        if at >= self._ask_switchover_at:
+            try:
+                self._switchover = switchover(BLUE_GREEN.get(self.dialect.name, ()), self._rows)
+            except Exception as error:
+                if self.dialect.verdict_of_error(error) is Verdict.GONE:
+                    raise
+                self._switchover = ""  # a table of that name, and of somebody else's making
+            self._ask_switchover_at = at if self._switchover else at + _DEPLOYMENTS_STAY_AWAY
+        return replace(report, switchover=self._switchover) if self._switchover else report
 
     def _with_heartbeat(self, report: Report, at: float, *, writes: bool) -> Report:
         """The report with the row's time; on the primary the row is renewed first if that is due.
@@ -357,6 +393,10 @@ class _Deadline:
                     self._socket.shutdown(socket.SHUT_RDWR)
 
 
+_NAMES_STAY: Final = 60.0
+"""Seconds after which a probe connects anew."""
+_DEPLOYMENTS_STAY_AWAY: Final = 60.0
+"""Seconds between two looks for a blue/green deployment; making one takes RDS many minutes."""
 _GRACE: Final = 0.2
 """Seconds by which a driver's own time-out, with its better error, may come first."""
 

@@ -5,7 +5,8 @@
 2. Who needs the primary meanwhile waits up to ``failover_timeout`` from when he came, and up to his own deadline. At
    most ``failover_queue`` wait; if more come, who came first gets the error.
 3. An outage older than ``failover_timeout`` fails at once whoever comes (the circuit is open), but for
-   ``run_transaction``, which has a patience of its own.
+   ``run_transaction``, which has a patience of its own. Where the primary was never heard of and may be asleep,
+   ``wake_timeout`` stands for it.
 4. When it ends those who wait go one after the other, a little apart.
 """
 
@@ -116,7 +117,7 @@ class Outage:
                 if tried is not None:
                     # Its probe goes well, a connection does not: no faster than that.
                     time.sleep(_RECONNECT_PAUSE * (0.5 + self._random()))
-                if time.monotonic() - since > self._policy.failover_timeout and not self.is_on:
+                if time.monotonic() - since > self._longest_wait and not self.is_on:
                     raise
                 tried = error
 
@@ -140,7 +141,13 @@ class Outage:
     def is_urgent(self) -> bool:
         """True while it is young, or somebody waits: servers are then asked more often."""
         age = time.monotonic() - self._begun
-        return self.is_on and (bool(self._waiting) or age < max(self._policy.failover_timeout, _YOUNG))
+        return self.is_on and (bool(self._waiting) or age < max(self._longest_wait, _YOUNG))
+
+    @property
+    def _longest_wait(self) -> float:
+        """Seconds for which whoever needs the primary waits: longer for one that may only have to wake."""
+        is_waking = self._topology().may_be_waking
+        return max(self._policy.failover_timeout, self._policy.wake_timeout if is_waking else 0.0)
 
     @property
     def pause(self) -> float:
@@ -153,13 +160,14 @@ class Outage:
         Raises NoPrimary when his time is up. ``tried``: what came of a connection, for the error's text.
         """
         own_patience = _patience.get()
-        end = since + self._policy.failover_timeout if own_patience is None else own_patience
+        usual = self._longest_wait
+        end = since + usual if own_patience is None else own_patience
         end = min(end, _deadline.get() or end)
         waiter = _Waiter()
         with self._turned:
             if not self.is_on:
                 return
-            is_late = own_patience is None and since >= self._begun + self._policy.failover_timeout
+            is_late = own_patience is None and since >= self._begun + usual
             if not is_late:
                 self._waiting[waiter] = None
                 self._push_out()
@@ -221,6 +229,12 @@ class Outage:
         else:
             self._events.counts[WriteHeld.__name__] += 1
 
+    @property
+    def _limit(self) -> str:
+        usual = self._policy.failover_timeout
+        is_usual = self._longest_wait == usual
+        return f"failover_timeout {usual:g} s" if is_usual else f"wake_timeout {self._policy.wake_timeout:g} s"
+
     def _refused(self, since: float, why: str, tried: str) -> NoPrimary:
         now, topology = time.monotonic(), self._topology()
         objections = topology.primary_objections()
@@ -228,7 +242,7 @@ class Outage:
         text = (
             f"there has been no primary for {now - self._begun:.1f} s ({'; '.join(objections)})"
             f"{f'; a connection was tried: {tried}' if tried else ''}; waited {waited:.1f} s"
-            f" (failover_timeout {self._policy.failover_timeout:g} s{f'; {why}' if why else ''}):"
+            f" ({self._limit}{f'; {why}' if why else ''}):"
             " promote a replica, or point the router at the primary. Nothing was sent"
         )
         self._events.emit(WriteRefused(topology.writer, round(waited, 3), why))

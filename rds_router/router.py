@@ -44,13 +44,12 @@ from rds_router.events import (
     Emitter,
     Healed,
     ReadRetried,
-    changes,
-    listed,
 )
 from rds_router.forks import tell_when_forked
 from rds_router.last_resort import LastResort
 from rds_router.login import Login
 from rds_router.monitor import Monitor, Prober, one_line
+from rds_router.noticed import changes, listed
 from rds_router.outage import Outage, deadline
 from rds_router.routed_engine import RoutedEngine
 from rds_router.servers import ReplicaLike, Target, checked_url, policy_for, targets
@@ -380,17 +379,12 @@ class Router(TokenRouter):
                 if dialect.name != self._dialect.name:
                     self._classifier = Classifier(dialect.name, self.policy.pure_functions)
                 self._dialect = dialect
-        if new.writer != old.writer:
-            self._engines.retire(old.writer, "primary")
-            self._engines.retire(new.writer, "replica")
-        elif new.generation != old.generation:
-            self._engines.retire(new.writer, "primary")  # another server behind the same name
-        elif new[new.writer].silence is not None and old[new.writer].silence is None:
+        self._engines.follow(old, new)
+        is_same = new.generation == old.generation
+        if is_same and new[new.writer].silence is not None and old[new.writer].silence is None:
             # Whoever is left alone because he was down may be the next primary.
             for seen in new.replicas:
                 self._monitor.wake(seen.server.name)
-        for name in new.returned_since(old):
-            self._engines.renew(name)  # what is idle in its pools leads to a process that is gone
         if new.eligible:
             self._last_resort.over()
         for event in changes(old, new, self.acknowledged):

@@ -45,8 +45,20 @@ class Report:
     """The heartbeat row it holds, in seconds of the primary's clock; None without one."""
     clock: float | None = None
     """Its own clock when it answered: seconds since 1970."""
+    switchover: str = ""
+    """How far its blue/green deployment's switchover is, in RDS's words; empty without a deployment."""
     missing: tuple[str, ...] = ()
     """Grants the account lacks, each ending in what therefore stays unknown."""
+
+    @property
+    def is_switching_over(self) -> bool:
+        """Its writes are about to be refused, and another server to take its name."""
+        return self.switchover == "SWITCHOVER_IN_PROGRESS"
+
+    @property
+    def takes_no_writes(self) -> bool:
+        """It refuses them, or will in a moment."""
+        return self.is_writable is False or self.is_switching_over
 
     @property
     def contents(self) -> Position | None:

@@ -101,6 +101,9 @@ class RoutingPolicy:
     failover_timeout: float = 10.0
     """While there is no primary, how long a transaction that needs it waits before it fails; 0: not at all. An outage
     older than this fails whoever comes at once."""
+    wake_timeout: float = 0.0
+    """How long a primary that was never heard of may take to answer: one that was paused (Aurora Serverless v2) wakes.
+    Until then who needs it waits in place of ``failover_timeout``, and so long may connecting to it take."""
     failover_queue: int = 1000
     """How many may wait for a primary; if more come, who came first gets the error."""
     zone: str = ""
@@ -287,6 +290,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "share_observations": _boolean,
     "read_deadline": _seconds(minimum=0.1, maximum=3600.0),
     "failover_timeout": _seconds(minimum=0.0, maximum=3600.0),
+    "wake_timeout": _seconds(minimum=0.0, maximum=3600.0),
     "failover_queue": _count(minimum=1),
     "zone": _text,
     "cluster": _word,

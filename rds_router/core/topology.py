@@ -191,25 +191,39 @@ class Topology:
         return tuple(seen for seen in self.servers if seen.server.name != self.writer)
 
     @property
+    def may_be_waking(self) -> bool:
+        """True while the primary was never heard of, where such a one is given its time (``wake_timeout``)."""
+        writer = self[self.writer]
+        return self.policy.wake_timeout > 0 and writer.report is None and writer.silence is not Objection.LOGIN_REFUSED
+
+    @property
     def lacks_primary(self) -> bool:
         """True if the primary of the moment surely takes no writes, or must get none."""
         writer = self[self.writer]
         is_gone = writer.failures >= GONE and writer.silence is Objection.UNREACHABLE
-        return bool(self.contested) or is_gone or _is_read_only(writer)
+        return bool(self.contested) or is_gone or _takes_no_writes(writer)
 
     def has_primary_since(self, at: float) -> bool:
         """True if the primary of the moment, asked at ``at`` or later, takes writes, and nobody contests it."""
         writer = self[self.writer]
         news = writer.observation
         has_answered = news is not None and news.at >= at and news.report is not None
-        return has_answered and not self.contested and not _is_read_only(writer)
+        return has_answered and not self.contested and not _takes_no_writes(writer)
 
     def returned_since(self, old: Topology) -> Iterator[str]:
-        """The servers that answer again."""
+        """The servers that answer again, or in whose place another one answers."""
         before = {seen.server.name: seen for seen in old.servers}
         for seen in self.servers:
             was = before.get(seen.server.name)
-            if seen.observation is not None and seen.silence is None and was is not None and was.silence is not None:
+            if seen.observation is None or seen.silence is not None or was is None:
+                continue
+            if was.silence is not None or is_another_server(was.report, seen.report):
+                yield seen.server.name
+
+    def silent_for(self, seconds: float, *, now: float) -> Iterator[str]:
+        """The replicas whose last probe failed, and which were not heard of for so long."""
+        for seen in self.replicas:
+            if seen.failures and seen.silence is Objection.UNREACHABLE and now - seen.reported_at >= seconds:
                 yield seen.server.name
 
     def answers_since(self, at: float | None) -> bool:
@@ -226,9 +240,11 @@ class Topology:
             return Objection.UNSEEN.value
         if seen.silence is not None:
             return f"{seen.silence.value} ({seen.observation.error})"
+        report = seen.observation.report
+        if report is not None and report.is_switching_over:
+            return "is being switched over to another server"
         if claims(seen):
             return "claims to be the primary" if self.contested else "accepts writes"
-        report = seen.observation.report
         if report is not None and report.follows:
             return "is a replica"
         return "refuses writes" if refuses_writes(seen) else "does not say what it is"
@@ -375,9 +391,9 @@ def _elected(topology: Topology, now: float) -> Topology:
     return topology if contested == topology.contested else replace(topology, contested=contested)
 
 
-def _is_read_only(seen: Seen) -> bool:
+def _takes_no_writes(seen: Seen) -> bool:
     report = seen.observation.report if seen.observation else None
-    return report is not None and report.is_writable is False
+    return report is not None and report.takes_no_writes
 
 
 def _remembered(topology: Topology, news: Observation, report: Report) -> Topology:

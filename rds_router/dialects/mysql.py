@@ -57,7 +57,7 @@ def seconds_behind(channel: Row, /) -> float | None:
 
 def verdict_of_error(error: BaseException, /) -> Verdict:
     """What an error of PyMySQL, mysqlclient, MySQL Connector, aiomysql, asyncmy or MariaDB Connector means."""
-    if isinstance(error, (OSError, EOFError)):
+    if isinstance(error, (OSError, EOFError)) or type(error).__name__ in _TIMED_OUT:
         return Verdict.GONE
     code, text = code_of(error), str(error)
     if code in _VERDICT_BY_TEXT:
@@ -115,6 +115,8 @@ _VERDICT_BY_TEXT: dict[int, tuple[re.Pattern[str], Verdict]] = {
     1047: (re.compile(r"wsrep", re.I), Verdict.GONE),  # a Galera node that is not in the cluster
     1020: (re.compile(r"changed since last read", re.I), Verdict.RETRY),  # MariaDB's snapshot isolation
 }
+# MySQL Connector/Python's own, numbered as if the server had ended the statement (3024).
+_TIMED_OUT = ("ConnectionTimeoutError", "ReadTimeoutError", "WriteTimeoutError")
 _CLOSED = re.compile(r"not available|not connected|packet sequence number|closed|lost connection", re.I)
 
 MYSQL = Dialect(

@@ -9,7 +9,8 @@ import pytest
 from rds_router.core.observation import Observation, Report, Role
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.topology import Server, Topology, evolve
-from rds_router.events import Emitter, Event, ReadOnPrimary, ReplicaIn, ReplicaOut, changes
+from rds_router.events import Emitter, Event, ReadOnPrimary, ReplicaIn, ReplicaOut
+from rds_router.noticed import changes
 
 PRIMARY = Report(Role.PRIMARY, is_writable=True, follows=False)
 REPLICA = Report(Role.REPLICA, lag=0.1, is_writable=False, follows=True)

@@ -330,3 +330,92 @@ def test_an_error_is_told_in_one_line_without_the_password() -> None:
     assert line.startswith("RuntimeError: cannot connect with '***' to ")
     assert "geheim" not in line
     assert len(line) == 300
+
+
+class _Recording:
+    """A DBAPI connection that answers every question with one row, or what it is told to raise."""
+
+    def __init__(self, asked: list[str]) -> None:
+        self.asked = asked
+        self.is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class _Named(Prober):
+    """Its name leads to a new connection each time, unless nobody takes one."""
+
+    def __init__(self, clock: Clock, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+        target = Target(Server("db"), make_url("mysql+pymysql://app@127.0.0.1:1/app"))
+        super().__init__(target, policy=RoutingPolicy(), clock=clock, connect_options={})
+        self.opened: list[_Recording] = []
+        self.refusal: Exception | None = None
+        self.report = report
+        self.asked: list[str] = []
+        self._open = self._opened
+        monkeypatch.setattr("rds_router.monitor.run_probe", lambda dialect, execute: self.report)
+
+    def _opened(self) -> _Recording:
+        if self.refusal is not None:
+            raise self.refusal
+        self.opened.append(_Recording(self.asked))
+        return self.opened[-1]
+
+    def _rows(self, sql: str) -> Sequence[Mapping[str, Any]]:
+        self.asked.append(sql)
+        return [{"version": "9.7.0"}] if "@@version" in sql else []
+
+
+def test_a_probe_connects_anew_once_a_minute_and_keeps_the_old_connection_where_none_is_to_be_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its name may lead elsewhere; but a server that is full is no server that is gone."""
+    clock = Clock()
+    prober = _Named(clock, Report(Role.REPLICA, is_writable=False, follows=True), monkeypatch)
+    for _ in range(3):
+        assert prober.probe(as_primary=False).report is prober.report
+    assert len(prober.opened) == 1
+    clock.advance(61)
+    prober.refusal = OSError("Too many connections")
+    assert prober.probe(as_primary=False).report is prober.report
+    assert not prober.opened[0].is_closed
+    prober.refusal = None
+    clock.advance(61)
+    assert prober.probe(as_primary=False).report is prober.report
+    assert [each.is_closed for each in prober.opened] == [True, False]
+
+
+@pytest.mark.parametrize("change", [{"is_writable": False}, {"is_writable": True, "switchover": "AVAILABLE"}])
+def test_a_primary_that_takes_no_writes_is_asked_over_a_new_connection(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    prober = _Named(Clock(), Report(Role.PRIMARY, **change), monkeypatch)
+    for _ in range(3):
+        prober.probe(as_primary=True)
+    assert len(prober.opened) == (3 if change["is_writable"] is False else 1)
+
+
+def test_without_a_blue_green_deployment_one_is_looked_for_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the primary's probe only; with one, its status is read each time."""
+    clock = Clock()
+    prober = _Named(clock, Report(Role.PRIMARY, is_writable=True), monkeypatch)
+
+    def looks() -> int:
+        return sum("rds_topology" in sql for sql in prober.asked)
+
+    for _ in range(5):
+        prober.probe(as_primary=False)
+    assert looks() == 0
+    for _ in range(5):
+        prober.probe(as_primary=True)
+    assert looks() == 1
+    clock.advance(61)
+    told = {"found": 1, "status": "SWITCHOVER_IN_PROGRESS"}
+    monkeypatch.setattr(prober, "_rows", lambda sql: prober.asked.append(sql) or [{"version": "9", **told}])
+    before = looks()
+    for _ in range(3):
+        report = prober.probe(as_primary=True).report
+        assert report is not None
+        assert report.switchover == "SWITCHOVER_IN_PROGRESS"
+    assert looks() == before + 6  # is it there, and what does it say

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from rds_router import NoPrimary, RoutingPolicy
-from rds_router.core.topology import Server, Topology
+from rds_router.core.observation import Observation, Report, Role
+from rds_router.core.topology import Server, Topology, evolve
 from rds_router.events import Emitter, Event, PrimarySuspected, WriteHeld, WriteRefused
 from rds_router.outage import Outage, deadline, patience
 
@@ -176,3 +177,21 @@ def test_a_forked_child_waits_for_nobody(door: Door) -> None:
     door.outage.forked()
     assert not door.outage.is_on
     door.outage.wait(since=time.monotonic())
+
+
+def test_a_primary_that_was_never_heard_of_may_have_to_wake() -> None:
+    """It is waited for longer, also by who comes late; one that was heard of has no excuse."""
+    door = Door(failover_timeout=0.02, wake_timeout=20.0)
+    door.outage.suspect("db", "gone", "refused")
+    door.come(1)
+    time.sleep(0.1)
+    door.come(2)
+    assert door.results == []
+    assert "wake_timeout 20 s" in door.outage._limit
+    door.outage.end()
+    door.leave()
+    assert [error for _, _, error in door.results] == [None, None]
+    report = Report(Role.PRIMARY, is_writable=True)
+    awake = evolve(door.outage._topology(), Observation("db", 1.0, report), now=1.0)
+    assert not awake.may_be_waking
+    assert not evolve(awake, Observation("db", 2.0, error="gone"), now=2.0).may_be_waking

@@ -41,6 +41,7 @@ drawn: dict[str, st.SearchStrategy[Any]] = {
     "share_observations": st.booleans(),
     "read_deadline": st.floats(0.1, 3600.0),
     "failover_timeout": st.floats(0.0, 3600.0),
+    "wake_timeout": st.floats(0.0, 3600.0),
     "failover_queue": st.integers(1, 10**6),
     "zone": st.text(max_size=10),
     "cluster": st.from_regex(r"[A-Za-z0-9._-]{0,64}", fullmatch=True),
