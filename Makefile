@@ -20,7 +20,7 @@ JOBS ?= 2
 WITHOUT_SERVERS = RDS_ROUTER_SKIP=mariadb,mysql,postgresql
 QUICK = -q -m "not docker and not packaging" --ignore=tests/lab --ignore=tests/cluster --ignore=tests/fuzz
 
-.PHONY: help demo test quick check style types imports docs unit servers bench release-check env clean
+.PHONY: help demo test quick check style types imports docs unit servers peers bench release-check env clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -54,6 +54,11 @@ docs: env ## the documentation, warnings are errors: build/docs/index.html
 
 bench: env ## all benchmarks, and their report: benchmarks/results (QUICK=1: in two minutes; RUNTIME=docker)
 	@$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick) $(B)
+
+peers: env ## what rds_router is measured beside, in an environment of its own (.venv-peers): then make bench
+	@PYTHON="$(PYTHON)" sh .ci/venv.sh .venv-peers
+	@sh .ci/pip-install.sh .venv-peers '.[torture]'
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
 
 servers: env ## install the database servers that tests need (as root on Debian; SERVERS=skip: do not)
 	@SERVERS="$(SERVERS)" .ci/servers.sh

@@ -75,26 +75,39 @@ def compare(
     name: str, a: Callable[[], object], b: Callable[[], object], *, rounds: int = 60, calls: int = 200, seed: int = 1
 ) -> Difference:
     """Run ``a`` and ``b`` in interleaved batches of ``calls``; who goes first is drawn anew each round."""
+    return compare_all(a, {name: b}, rounds=rounds, calls=calls, seed=seed)[name]
+
+
+def compare_all(
+    base: Callable[[], object],
+    others: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = 60,
+    calls: int = 200,
+    seed: int = 1,
+) -> dict[str, Difference]:
+    """Each of ``others`` against ``base``, all in the same rounds, in an order drawn anew each round."""
     dice = random.Random(seed)
+    ways = [base, *others.values()]
     for _ in range(calls // 2):
-        a()
-        b()
-    base: list[float] = []
-    added: list[float] = []
+        for each in ways:
+            each()
+    costs: list[list[float]] = [[] for _ in ways]
+    order = list(range(len(ways)))
     gc.collect()
     gc.disable()
     try:
         for _ in range(rounds):
-            pair = [a, b]
-            if dice.random() < 0.5:
-                pair.reverse()
-            cost = {each: _batch(each, calls) for each in pair}
-            base.append(cost[a])
-            added.append(cost[b] - cost[a])
+            dice.shuffle(order)
+            for place in order:
+                costs[place].append(_batch(ways[place], calls))
     finally:
         gc.enable()
-    low, high = bounds(added, dice)
-    return Difference(name, statistics.median(base), statistics.median(added), low, high)
+    found = {}
+    for name, cost in zip(others, costs[1:], strict=True):
+        added = [b - a for a, b in zip(costs[0], cost, strict=True)]
+        found[name] = Difference(name, statistics.median(costs[0]), statistics.median(added), *bounds(added, dice))
+    return found
 
 
 def interleaved(

@@ -53,6 +53,7 @@ class Benchmark:
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("micro", "benchmarks.micro", "the parts of a routed statement, by pytest-benchmark", 40, 15),
+    Benchmark("routing", "benchmarks.routing", "CPU a statement, beside the peers in the same rounds", 60, 12),
     Benchmark("classify", "benchmarks.classify", "telling reads from writes; importing the package", 12, 4),
 )
 

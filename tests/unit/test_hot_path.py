@@ -1,6 +1,6 @@
 """The hot path's budget, guarded by counted calls: time would tell nothing on a busy machine.
 
-What a statement costs is measured by benchmarks/bench_routing.py; a step that somebody adds to each statement shows
+What a statement costs is measured by benchmarks/routing.py; a step that somebody adds to each statement shows
 here at once.
 """
 
