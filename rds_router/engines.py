@@ -68,6 +68,7 @@ class Engines:
         self._clock = clock
         self._wires: dict[tuple[str, Part], weakref.WeakKeyDictionary[Any, drivers.Wire]] = {}
         self._engines: dict[Part, dict[str, Engine]] = {"primary": {}, "replica": {}}
+        self._names: weakref.WeakKeyDictionary[Engine, str] = weakref.WeakKeyDictionary()  # of those let go too
         self._parents: list[Pool] = []
         self._lock = threading.RLock()  # on_engine() may ask for another engine
 
@@ -76,9 +77,9 @@ class Engines:
         engine = self._engines[part].get(name)
         return engine if engine is not None else self._make(name, part)
 
-    def has_made(self, engine: Engine) -> bool:
-        """True if it leads to one of these servers."""
-        return engine in self._all()
+    def server_of(self, engine: Engine) -> str | None:
+        """The server that an engine leads to, one that was let go meanwhile too; None if it was not made here."""
+        return self._names.get(engine)
 
     def follow(self, old: Topology, new: Topology) -> None:
         """Act on what was learnt of the servers: pools whose server changed its role, or was away, are let go."""
@@ -208,7 +209,7 @@ class Engines:
                 event.listen(engine, "connect", self._guard)
             if self._on_engine is not None:
                 self._on_engine(engine, name, part)
-            self._engines[part][name] = engine
+            self._engines[part][name], self._names[engine] = engine, name
             return engine
 
     def _verdict_of(self, error: BaseException) -> Verdict:

@@ -123,9 +123,7 @@ class _Attempt:
                     f"the COMMIT of a transaction over several databases failed ({in_short(error)}): each may have done"
                     " its part; look before you run it again"
                 ) from error
-            # An ended connection may be the replica's, after the primary's COMMIT: the primary is asked.
-            is_lost = why == _LOST or (error.connection_invalidated and not isinstance(error, PrimaryChanged))
-            if why and is_committing and has_written and is_lost:
+            if why == _LOST and is_committing and has_written:
                 if not self._was_committed(mark, error):
                     raise _Repeat(error, "its COMMIT was lost, and not done") from error
             elif why:
@@ -147,7 +145,7 @@ class _Attempt:
         """A database that is none of the router's takes part (``binds=``, bind keys): no mark speaks for it."""
         transaction = self._session.get_transaction()
         joined = transaction._connections if transaction is not None else {}
-        return any(isinstance(each, Engine) and not self._router._engines.has_made(each) for each in joined)
+        return any(isinstance(each, Engine) and self._router._engines.server_of(each) is None for each in joined)
 
     def _why_repeat(self, error: DBAPIError) -> str:
         """Why it may be run again unless its COMMIT was sent; empty if it may not."""

@@ -8,17 +8,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 
 from rds_router.core.scope import Hold
 from rds_router.dialects.base import Verdict
 from rds_router.events import ReadRetried
+from rds_router.read_transaction import take_out
 from rds_router.session_scope import ScopedSession
 
 _SERVERS_FAULT: Final = (Verdict.GONE, Verdict.TOO_MANY, Verdict.LOGIN)
@@ -29,8 +28,8 @@ class RerunningSession(ScopedSession):
 
     def _may_run_again(self, statement: Any, error: DBAPIError | NoConnectionLeft) -> bool:
         """A replica failed the statement, nothing of it was delivered, and this transaction has written nothing."""
-        router, server = self._router, self._answering
-        if router is None or server is None or self._scope.wrote or server in self._failed:
+        router, engine, server = self._router, self._answering, self._replica_answering()
+        if router is None or engine is None or server is None or self._scope.wrote or server in self._failed:
             return False
         if isinstance(error, NoConnectionLeft):
             router.events.emit(ReadRetried(server, str(error.args[0])))
@@ -48,7 +47,8 @@ class RerunningSession(ScopedSession):
         if verdict in _SERVERS_FAULT or error.connection_invalidated:
             # R10: on another replica, or on the primary if there is none.
             router.lost(server, error.orig)
-            self._take_out(router.replica_engine(server))
+            if (transaction := self.get_transaction()) is not None:
+                take_out(transaction, engine)
             self._leave(server)
             return True
         return False
@@ -58,16 +58,3 @@ class RerunningSession(ScopedSession):
         self._failed |= {server}
         self._scope = replace(self._scope, pinned=None)
         self._pin = None
-
-    def _take_out(self, engine: Engine) -> None:
-        """A connection that broke inside a SessionTransaction stays in it and makes commit() raise."""
-        transaction = self.get_transaction()
-        joined = transaction._connections if transaction is not None else {}
-        if engine in joined:
-            connection, begun = joined[engine][:2]
-            del joined[engine]
-            joined.pop(connection, None)
-            with suppress(Exception):  # it is broken, in whichever way
-                connection.invalidate()
-                begun.close()
-                connection.close()

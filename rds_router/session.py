@@ -161,7 +161,7 @@ class RoutingSession(RerunningSession):
 
         Not if the reader himself said that old answers will do.
         """
-        router, server = self._router, self._answering
+        router, server = self._router, self._replica_answering()
         if router is None or server is None or not router.policy.confirm_misses:
             return None
         contract, wish = self._scope.contract, wish_in(options or {})
@@ -242,7 +242,7 @@ class RoutingSession(RerunningSession):
                 try:
                     result = run(statement, params, **options)
                     if self._examines_writes:
-                        options["execution_options"][OPTION].settle(self._answering)
+                        options["execution_options"][OPTION].settle(self._replica_answering())
                     return result
                 except (DBAPIError, NoConnectionLeft) as error:
                     if not self._may_run_again(statement, error):
@@ -288,7 +288,7 @@ class RoutingSession(RerunningSession):
             and pin[0] is router._topology
             and router.clock() <= pin[0].fresh_until
         ):
-            self._answering = scope.pinned
+            self._answering = pin[1]
             if captured.get() is not None:
                 router.noted(statement, scope, clause)
             return pin[1]
@@ -297,8 +297,8 @@ class RoutingSession(RerunningSession):
         if statement.kind is _READ and (scope is FRESH or scope.has_only_read) and not self._failed:
             pin = router.first_read(scope.seen)
             if pin is not None:
-                self._pin, self._answering = pin, pin[2].pinned
-                self._scope = pin[2] if scope is FRESH else replace(scope, pinned=self._answering)
+                self._pin, self._answering = pin, pin[1]
+                self._scope = pin[2] if scope is FRESH else replace(scope, pinned=pin[2].pinned)
                 return pin[1]
         if scope.token is not None and is_reload(clause):
             scope = reloading(scope, router.policy)
@@ -316,8 +316,7 @@ class RoutingSession(RerunningSession):
             except ReadElsewhere:
                 self._scope = before
                 return self._decided(router, statement, scope, clause, may_turn=False)
-        self._answering = decision.target
-        engine = router.engine(decision)
+        self._answering = engine = router.engine(decision)
         # The least stale one is asked for anew each time, and so is whoever must be fresh.
         if scope.has_only_read and decision.reason in _LASTING and router.policy.contract.is_plain:
             self._pin = decision.topology, engine, self._scope

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import InvalidRequestError, SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
 
-from rds_router import drivers, stale_writes
+from rds_router import drivers, read_transaction, stale_writes
 from rds_router.core.demands import bare
 from rds_router.core.scope import FRESH, Hold, Scope, Tables
 from rds_router.core.statement import Kind
@@ -56,10 +56,15 @@ class ScopedSession(Session):
         self._examines_writes = router is not None and router.policy.stale_writes != "allow"
         if self._examines_writes:
             stale_writes.listen()
-        # The replica that the statement under way was sent to.
-        self._answering: str | None = None
+        # A replica's, if the statement under way was sent to one. What leads there later may be another engine.
+        self._answering: Engine | None = None
         # Those that have failed it.
         self._failed: frozenset[str] = frozenset()
+
+    def _replica_answering(self) -> str | None:
+        """The replica that the statement under way was sent to."""
+        engine, router = self._answering, self._router
+        return None if engine is None or router is None else router._engines.server_of(engine)
 
     @property
     def token(self) -> Token | None:
@@ -238,7 +243,11 @@ def _wanting(session: weakref.ref[ScopedSession]) -> Callable[[], bool]:
 
 @event.listens_for(ScopedSession, "after_begin")
 def _after_begin(session: ScopedSession, transaction: SessionTransaction, connection: Connection) -> None:
-    if session._home is not None and not transaction.nested and connection.engine is session._home:
+    if transaction.nested:
+        return
+    if connection.engine is session._answering:
+        read_transaction.only_reads(transaction, connection)
+    elif session._home is not None and connection.engine is session._home:
         session._home_connection = connection.connection.dbapi_connection
         # Weakly: the connection outlives the transaction in its pool, and must not keep the session.
         drivers.forget_position(session._home_connection, _wanting(weakref.ref(session)))
@@ -254,7 +263,7 @@ def _before_flush(session: ScopedSession, context: object, instances: Any) -> No
 
 @event.listens_for(ScopedSession, "before_commit")
 def _before_commit(session: ScopedSession) -> None:
-    # A COMMIT whose answer is lost, or one that fails on the replica's connection only, may have been carried out.
+    # A COMMIT whose answer is lost may have been carried out.
     if not session.in_nested_transaction():
         session._committed = True
 

@@ -173,7 +173,8 @@ def _refreshed(state: InstanceState[Any], context: Any, attributes: Collection[s
     origin = getattr(context, "execution_options", {}).get(OPTION)
     if origin is None:
         return
-    origin.settle(context.session._answering)
+    if not origin.is_settled:
+        origin.settle(context.session._replica_answering())
     if origin.server is not None:
         state.__dict__[_MARK] = origin.server
     elif attributes is None:

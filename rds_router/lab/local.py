@@ -17,12 +17,13 @@ from rds_router.lab import ports
 from rds_router.lab.cache import copy_tree, template
 from rds_router.lab.engines import Engine, Options, Recipe
 from rds_router.lab.engines.base import environment
-from rds_router.lab.errors import LabError, ServerFailed
+from rds_router.lab.errors import LabError, LabTimeout, ServerFailed
 from rds_router.lab.guard import Guard
 from rds_router.lab.parallel import each
 from rds_router.lab.server import Server, State
-from rds_router.lab.watchdog import family, release_shared_memory
+from rds_router.lab.watchdog import family, is_stopped, release_shared_memory
 
+STOP_TIMEOUT = 30.0  # seconds
 START_TIMEOUT = 60.0  # seconds; a start takes half of one, on a machine that has nothing else to do
 
 
@@ -104,10 +105,11 @@ class LocalRuntime:
         server.state = State.DEAD
 
     def freeze(self, server: Server) -> None:
-        # The main process first, so that it starts no more children meanwhile.
-        for pid in self._pids(self._processes[server.name]):
-            _send(pid, signal.SIGSTOP)
+        # The main process first, so that it starts no more children: a signal takes effect when the kernel finds time.
+        process = self._processes[server.name]
         server.state = State.FROZEN
+        _stop([process.pid])
+        _stop(self._pids(process)[1:])
 
     def thaw(self, server: Server) -> None:
         for pid in reversed(self._pids(self._processes[server.name])):
@@ -166,6 +168,17 @@ class LocalRuntime:
 
     def _log_of(self, server: Server) -> Path:
         return self._guard.directory / f"{server.name}.log"
+
+
+def _stop(pids: Sequence[int]) -> None:
+    """SIGSTOP; returns when none of their threads runs any more."""
+    for pid in pids:
+        _send(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + STOP_TIMEOUT
+    while not all(map(is_stopped, pids)):
+        if time.monotonic() > deadline:
+            raise LabTimeout(f"processes {pids} have not stopped within {STOP_TIMEOUT:.0f} s of their SIGSTOP")
+        time.sleep(0.001)
 
 
 def _send(pid: int, what: signal.Signals) -> None:

@@ -40,7 +40,7 @@ class Runtime(Protocol):
         ...
 
     def freeze(self, server: Server) -> None:
-        """SIGSTOP to all its processes."""
+        """SIGSTOP to all its processes; returns when none of them runs any more."""
         ...
 
     def thaw(self, server: Server) -> None:

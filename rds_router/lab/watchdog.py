@@ -108,6 +108,19 @@ def processes() -> dict[int, tuple[int, list[str]]]:
     return found
 
 
+def is_stopped(pid: int) -> bool:
+    """True if no thread of the process runs any more: stopped, or gone. Where there is no /proc nobody tells: True."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return True
+    for thread in threads:
+        with contextlib.suppress(OSError, IndexError):  # it has ended meanwhile
+            if Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2].split()[0] not in "TtZX":
+                return False
+    return True
+
+
 def servers_of(directory: str) -> set[int]:
     """Processes that name a data directory inside DIRECTORY: ``--datadir=DIRECTORY/..`` or ``-D DIRECTORY/..``."""
     inside = directory.rstrip("/") + "/"

@@ -15,7 +15,7 @@ from rds_router import Replica, Router, RoutingPolicy, RoutingSession
 from rds_router.events import ReplicaOut
 from rds_router.lab import Cluster, Server
 from tests.cluster.asking import eventually
-from tests.cluster.watching import ENGINES, eligible
+from tests.cluster.watching import ENGINES, eligible, run
 
 DEADLINE = 0.6
 ENOUGH = 8.0
@@ -35,10 +35,19 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 
 @contextmanager
-def reading(c: Cluster, *, interval: float = 0.2, deadline: float = DEADLINE, **options: Any) -> Iterator[Router]:
+def reading(
+    c: Cluster,
+    *,
+    interval: float = 0.2,
+    deadline: float = DEADLINE,
+    transactions: Any = "autocommit",
+    **options: Any,
+) -> Iterator[Router]:
     """A router over the cluster that knows its replicas. ``interval``: 600 for a monitor that sleeps."""
     primary, *replicas = (Replica(each.url, name=each.name) for each in c.servers)
-    policy = RoutingPolicy(read_deadline=deadline, probe_interval=interval, probe_timeout=0.5)
+    policy = RoutingPolicy(
+        read_deadline=deadline, probe_interval=interval, probe_timeout=0.5, replica_transactions=transactions
+    )
     with Router(primary, replicas, policy=policy, replica_engine_options=options) as router:
         assert router.refresh()
         assert eventually(lambda: len(eligible(router)) == 2)
@@ -75,6 +84,26 @@ def test_a_frozen_server_costs_a_read_its_deadline_once(shared: Cluster, interva
         }
         assert router.events.counts["ReadRetried"] <= 1  # the monitor may be faster than the read
         assert router.replica_engine(frozen.name).pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("transactions", ["autocommit", "snapshot"])
+def test_a_commit_is_no_concern_of_a_replica_that_froze(shared: Cluster, transactions: Any) -> None:
+    """Nothing there needs it: neither a session that only read nor one that wrote on the primary gets its error."""
+    run(shared.primary.url, "CREATE TABLE IF NOT EXISTS deadline_written (id INT PRIMARY KEY)")
+    shared.wait_caught_up(timeout=30.0)
+    with reading(shared, interval=600.0, transactions=transactions) as router:
+        first, second = RoutingSession(router=router), RoutingSession(router=router)
+        with first, second:
+            readers = {pinned(first, shared), pinned(second, shared)}
+            second.execute(text("INSERT INTO deadline_written VALUES (1)"))
+            for replica in readers:
+                shared.freeze(replica)
+            second.commit()
+            first.commit()
+        for replica in readers:
+            assert router.replica_engine(replica.name).pool.checkedout() == 0  # type: ignore[attr-defined]
+    assert run(shared.primary.url, "SELECT count(*) FROM deadline_written") == 1
+    run(shared.primary.url, "DROP TABLE deadline_written")
 
 
 def test_neither_a_pre_ping_nor_connecting_costs_more(shared: Cluster) -> None:

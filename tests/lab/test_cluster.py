@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from rds_router.lab import Cluster, LabError, LabTimeout, NotSupported, State
+from rds_router.lab.watchdog import family, is_stopped, servers_of
 from tests.conftest import ClusterFactory
 from tests.lab.conftest import Run, engine_for
 
@@ -188,6 +189,18 @@ def test_freeze_and_thaw(server_engine: str, lab_cluster: ClusterFactory, run: R
     c.thaw(replica)
     c.wait_caught_up(replica)
     assert run(replica, COUNT) == 1
+
+
+def test_who_is_frozen_is_at_once(server_engine: str, lab_cluster: ClusterFactory) -> None:
+    """SIGSTOP takes effect when the kernel finds the time: freeze() returns after that, of every thread."""
+    c = lab_cluster(server_engine, replicas=0)
+    pids = family(servers_of(str(c.primary.path.parent)))
+    assert not any(is_stopped(pid) for pid in pids)
+    for _ in range(50):
+        c.freeze(c.primary)
+        running = [pid for pid in pids if not is_stopped(pid)]
+        c.thaw(c.primary)
+        assert running == []
 
 
 def test_demote(server_engine: str, lab_cluster: ClusterFactory, run: Run) -> None:
