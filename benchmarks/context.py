@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
@@ -35,6 +35,11 @@ class Context:
     def pick(self, quick: T, full: T) -> T:
         """One of two sizes: rounds, seconds, rows."""
         return quick if self.is_quick else full
+
+    def part(self, number: int, of: int) -> Context:
+        """The same, for the n-th of so many parts: what it tells of its progress is a part of the whole."""
+        whole = self.progress
+        return replace(self, progress=lambda done, text: whole((number + done) / of, text))
 
     @property
     def dice(self) -> random.Random:

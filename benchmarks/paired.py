@@ -130,8 +130,13 @@ def interleaved(
 
 
 def ratio(base: Sequence[float], other: Sequence[float], *, seed: int = 1) -> Interval:
-    """How many times ``base`` the other is: the median of the rounds' ratios. Both are of the same rounds."""
+    """How many times ``base`` the other is: the median of the rounds' ratios. Both are of the same rounds.
+
+    Of fewer than three rounds it has no interval that says anything: from 0 to infinity.
+    """
     ratios = [b / a if a else math.inf if b else 1.0 for a, b in zip(base, other, strict=True)]
+    if len(ratios) < 3:
+        return Interval(statistics.median(ratios), 0.0, math.inf)
     return Interval(statistics.median(ratios), *bounds(ratios, random.Random(seed)))
 
 

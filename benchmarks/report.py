@@ -32,6 +32,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,7 +196,10 @@ def said(interval: Interval, noise: Interval, *, unit: str = "", digits: int = 2
         bounds = f"[{interval.low:+.{digits}f}, {interval.high:+.{digits}f}]"
         text = f"{interval.value:+.{digits}f}{unit and ' ' + unit} {bounds}"
     else:
-        text = f"x{interval.value:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+        bounds = (
+            f"{interval.low:.{digits}f}, {interval.high:.{digits}f}" if isfinite(interval.high) else "too few rounds"
+        )
+        text = f"x{interval.value:.{digits}f} [{bounds}]"
     return f"{text}, within the noise" if interval.is_within(noise) else text
 
 

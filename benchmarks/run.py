@@ -52,6 +52,11 @@ class Benchmark:
 
 
 BENCHMARKS: tuple[Benchmark, ...] = (
+    Benchmark("pooling", "benchmarks.pooling", "every kind of pool, near and far from the servers", 210, 25),
+    Benchmark("tls", "benchmarks.tls", "TLS, and what PyMySQL does for each connect", 10, 3),
+    Benchmark("proxies", "benchmarks.pooling_proxies", "a pooling proxy in the place of RDS Proxy", 80, 20),
+    Benchmark("scale-out", "benchmarks.scale_out", "none to four replicas, each server limited", 110, 12),
+    Benchmark("fleet", "benchmarks.fleet", "1 to 1,000 workers, 1 to 15 replicas, in simulation", 60, 4),
     Benchmark("micro", "benchmarks.micro", "the parts of a routed statement, by pytest-benchmark", 40, 15),
     Benchmark("routing", "benchmarks.routing", "CPU a statement, beside the peers in the same rounds", 60, 12),
     Benchmark("classify", "benchmarks.classify", "telling reads from writes; importing the package", 12, 4),

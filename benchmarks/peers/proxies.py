@@ -44,7 +44,7 @@ def mysql_router(c: Cluster) -> Iterator[str]:
         _configure_router(home, programs, port, c)
         command = [str(programs / "bin" / "mysqlrouter"), "-c", str(home / "router.conf")]
         command += ["--user=root"] if os.getuid() == 0 else []
-        with _running(command, home / "out", port, ports_to_release=[port]):
+        with running(command, home / "out", port, ports_to_release=[port]):
             yield c.primary.url.replace(f":{c.primary.port}/", f":{port}/")
 
 
@@ -65,12 +65,12 @@ def pgpool(c: Cluster) -> Iterator[str]:
                 os.chown(each, account.pw_uid, account.pw_gid)
             who = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
         files = ["-f", str(home / "pgpool.conf"), "-F", str(home / "pcp.conf"), "-a", str(home / "pool_hba.conf")]
-        with _running([program, "-n", *files], home / "out", found[0], ports_to_release=found, **who):
+        with running([program, "-n", *files], home / "out", found[0], ports_to_release=found, **who):
             yield c.primary.url.replace(f":{c.primary.port}/", f":{found[0]}/")
 
 
 @contextlib.contextmanager
-def _running(
+def running(
     command: Sequence[str], out: Path, port: int, *, ports_to_release: list[int], **options: Any
 ) -> Iterator[None]:
     with out.open("wb") as log:

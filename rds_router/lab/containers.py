@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rds_router.lab import ports
@@ -17,6 +18,7 @@ from rds_router.lab.errors import EngineMissing, LabError, ServerFailed
 from rds_router.lab.guard import Guard
 from rds_router.lab.parallel import each
 from rds_router.lab.server import Server, State
+from rds_router.lab.watchdog import family
 
 if TYPE_CHECKING:
     from testcontainers.core.container import DockerContainer
@@ -99,6 +101,12 @@ class ContainerRuntime:
         container = self._wrapped(server)
         container.reload()
         return container.status in ("running", "paused")
+
+    def pids(self, server: Server) -> list[int]:
+        if not self.is_up(server):
+            return []
+        main = int(self._wrapped(server).attrs["State"]["Pid"])
+        return [main, *sorted(family({main}) - {main})] if Path(f"/proc/{main}").exists() else []
 
     def log(self, server: Server) -> str:
         return str(self._wrapped(server).logs(tail=60).decode(errors="replace"))

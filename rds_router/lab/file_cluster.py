@@ -134,6 +134,10 @@ class FileCluster:
                     why = f" ({self._following.error})" if self._following.error else ""
                     raise LabTimeout(f"{behind[0].name} has not caught up within {timeout:g} s{why}")
 
+    def pids(self, server: Server) -> list[int]:
+        """None: a file has no process."""
+        return []
+
     def log(self, server: Server) -> str:
         """Why the last pass of the follower failed, if it did."""
         return self._following.error

@@ -120,6 +120,9 @@ class LocalRuntime:
         process = self._processes.get(server.name)
         return process is not None and process.poll() is None
 
+    def pids(self, server: Server) -> list[int]:
+        return self._pids(self._processes[server.name]) if self.is_up(server) else []
+
     def log(self, server: Server) -> str:
         try:
             return self._log_of(server).read_text(errors="replace")[-3000:]

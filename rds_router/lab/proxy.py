@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import heapq
 import socket
 import threading
 import time
@@ -64,6 +65,9 @@ class Proxy:
         self._accepted = 0
         self._passed: dict[To, int] = {"server": 0, "client": 0}
         self._delays: dict[To, float] = {"server": 0.0, "client": 0.0}
+        self._service = 0.0
+        self._places: list[float] = []
+        """When each place is free again: a heap."""
         self._holes: frozenset[To] = frozenset()
         self._armed: list[_Armed] = []
         self._is_closed = False
@@ -94,6 +98,15 @@ class Proxy:
         """Have every packet take that many seconds longer. Replaces the delays before."""
         with self._changed:
             self._delays = {"server": to_server, "client": to_client}
+
+    def limit(self, places: int = 0, *, seconds: float = 0.0) -> None:
+        """A server of limited capacity: every packet to it takes one of so many places for so long, then goes on.
+
+        One that finds no place free waits for the first that becomes so. At most ``places / seconds`` packets a second
+        pass, of all connections together. Without places there is no limit. Replaces the limit before.
+        """
+        with self._changed:
+            self._places, self._service = [0.0] * places, seconds
 
     def blackhole(self, *, to_server: bool = True, to_client: bool = True) -> None:
         """Hold everything back in these directions, and let nobody know. New connections are accepted and hang."""
@@ -139,7 +152,8 @@ class Proxy:
             self._target = server.port if isinstance(server, Server) else server
 
     def heal(self) -> None:
-        """No delay, no hole, no refusal and nothing armed any more; what was held back goes on its way."""
+        """No delay, limit, hole, refusal and nothing armed any more; what was held back goes on its way."""
+        self.limit()
         with self._changed:
             self._delays = {"server": 0.0, "client": 0.0}
             self._holes = frozenset()
@@ -217,6 +231,15 @@ class Proxy:
                         return armed
         return None
 
+    def _due_at(self, to: To, packets: int) -> float:
+        """When what has come now goes on, by the delay and the limit."""
+        with self._changed:
+            due = time.monotonic() + self._delays[to]
+            for _ in range(packets if to == "server" and self._places else 0):
+                due = max(due, self._places[0]) + self._service
+                heapq.heapreplace(self._places, due)
+            return due
+
     def _is_watched(self, to: To) -> bool:
         return any(armed.to == to for armed in self._armed)
 
@@ -282,24 +305,27 @@ class Connection:
             self.is_open = False
 
     def _pump(self, to: To, source: socket.socket, sink: socket.socket, framing: Framing) -> None:
-        waiting: deque[tuple[float, bytes]] = deque()
+        waiting: deque[tuple[float, bytes, list[int]]] = deque()
         readable = poll()
         readable.register(source, POLLIN)
         try:
             while True:
-                patience = None if not waiting else max(0.0, waiting[0][0] - time.monotonic()) * 1000
-                if readable.poll(patience):
+                left = None if not waiting else max(0.0, waiting[0][0] - time.monotonic())
+                if readable.poll(None if left is None else int(left * 1000)):
                     data = source.recv(_CHUNK)
-                    waiting.append((time.monotonic() + self._proxy._delays[to], data))
+                    ends = framing.ends(data)
+                    waiting.append((self._proxy._due_at(to, len(ends)), data, ends))
                     if not data:
                         readable.unregister(source)
+                elif left is not None and left < 0.001:
+                    time.sleep(left)  # poll() knows whole milliseconds only
                 while waiting and waiting[0][0] <= time.monotonic():
-                    _, data = waiting.popleft()
+                    _, data, ends = waiting.popleft()
                     self._wait_for_passage(to)
                     if not data:
                         sink.shutdown(socket.SHUT_WR)
                         return
-                    self._pass_on(to, sink, data, framing.ends(data))
+                    self._pass_on(to, sink, data, ends)
         except OSError:  # either side has gone, or it was cut
             self.cut()
 

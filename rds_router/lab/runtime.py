@@ -51,6 +51,10 @@ class Runtime(Protocol):
         """True if its main process exists, frozen or not."""
         ...
 
+    def pids(self, server: Server) -> list[int]:
+        """Its processes on this machine, the main one first; none where they are out of sight."""
+        ...
+
     def log(self, server: Server) -> str:
         """The end of its log."""
         ...

@@ -171,6 +171,10 @@ class ServerCluster:
             if not self._engine.wait_for(one, position, deadline - time.monotonic()):
                 raise LabTimeout(f"{one.name} has not reached {position} of {self.primary.name} within {timeout:g} s")
 
+    def pids(self, server: Server) -> list[int]:
+        """The server's processes on this machine, the main one first; none where they are out of sight."""
+        return self._runtime.pids(server)
+
     def log(self, server: Server) -> str:
         """The end of the server's own log."""
         return self._runtime.log(server)

@@ -46,6 +46,7 @@ def report(*sections: Section, **changes: Any) -> Report:
         (Interval(1.03, 1.02, 1.05), "x1.03 [1.02, 1.05], within the noise"),
         (Interval(0.97, 0.965, 0.98), "x0.97 [0.96, 0.98], within the noise"),
         (Interval(0.5, 0.4, 0.6), "x0.50 [0.40, 0.60]"),
+        (ratio([1.0], [2.0]), "x2.00 [too few rounds], within the noise"),
     ],
 )
 def test_a_ratio_that_an_a_a_pair_shows_too_is_called_noise(interval: Interval, expected: str) -> None:
@@ -115,7 +116,7 @@ def test_rounds_are_interleaved_and_the_same_for_the_same_seed() -> None:
 def test_a_ratio_is_the_median_of_the_rounds() -> None:
     found = ratio([1.0, 2.0, 4.0], [2.0, 4.0, 40.0])
     assert (found.value, found.low) == (2.0, 2.0)
-    assert ratio([0.0], [0.0]).value == 1.0
+    assert ratio([0.0], [0.0]).value == 1.0, "nothing is as much as nothing"
 
 
 def test_more_work_costs_more() -> None:

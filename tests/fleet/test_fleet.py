@@ -1,6 +1,6 @@
 """A fleet of 1,000 workers and 15 replicas, simulated with the pure core: who gets how much, and how fast it is.
 
-The model stands beside this file; ``benchmarks/simulate_fleet.py`` draws pictures of longer runs.
+The model stands beside this file; ``benchmarks/fleet.py`` draws pictures of longer runs.
 """
 
 from __future__ import annotations

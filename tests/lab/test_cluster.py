@@ -42,6 +42,14 @@ def test_servers_are_named_and_on_loopback(server_engine: str, lab_cluster: Clus
     assert repr(c.replicas[0]) == f"<{server_engine}-2 replica 127.0.0.1:{c.replicas[0].port} running>"
 
 
+def test_the_processes_of_a_server_are_known(server_engine: str, lab_cluster: ClusterFactory) -> None:
+    """The main process first, of each server another one; none of a dead one."""
+    c = lab_cluster(server_engine, replicas=1)
+    assert len({c.pids(server)[0] for server in c.servers}) == 2
+    c.kill(c.replicas[0])
+    assert c.pids(c.replicas[0]) == []
+
+
 def test_a_cluster_without_replicas(any_engine: str, lab_cluster: ClusterFactory, run: Run) -> None:
     """replicas=0 is a primary alone."""
     c = lab_cluster(any_engine, replicas=0)

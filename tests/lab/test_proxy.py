@@ -97,6 +97,21 @@ def test_a_delay_holds_each_direction_back_and_keeps_the_order(echo: int) -> Non
         assert ask(client, b"c") == b"c"
 
 
+def test_a_limit_is_shared_by_all_connections(echo: int) -> None:
+    """One place for a tenth of a second each: three packets of two connections take three tenths, at least."""
+    with Proxy(echo) as wire, call(wire.port) as one, call(wire.port) as two:
+        wire.limit(1, seconds=0.1)
+        begun = time.monotonic()
+        one.sendall(b"a")
+        two.sendall(b"b")
+        assert one.recv(1) == b"a"
+        assert ask(one, b"c") == b"c"
+        assert two.recv(1) == b"b"
+        assert time.monotonic() - begun >= 0.3
+        wire.limit()
+        assert ask(two, b"d") == b"d"
+
+
 def test_a_hole_holds_everything_and_gives_it_back(echo: int) -> None:
     """Old connections hang, new ones are accepted and hang; nothing is lost when it is healed."""
     with Proxy(echo) as wire, call(wire.port) as old:
