@@ -6,8 +6,9 @@ asked for anew once, and only tried if it is another one: it was rotated, or a t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.engine import URL
 
@@ -59,7 +60,7 @@ class Login:
                 parameters = {key: value for key, value in parameters.items() if not key.startswith("ssl")} | encryption
             answer = again = self._asked(place)
             try:
-                return connect(*arguments, **parameters | _as_arguments(answer, driver))
+                return _connected(connect, arguments, parameters | _as_arguments(answer, driver))
             except Exception as error:
                 refusal = self._told(error, place)
                 if verdict_of(error) is Verdict.LOGIN:
@@ -68,7 +69,7 @@ class Login:
                 raise refusal
             self._renewed(name)
             try:
-                return connect(*arguments, **parameters | _as_arguments(again, driver))
+                return _connected(connect, arguments, parameters | _as_arguments(again, driver))
             except Exception as error:
                 refusal = self._told(error, place)
             raise refusal
@@ -100,6 +101,20 @@ class Login:
         return error.with_traceback(None)
 
 
+def _connected(connect: Callable[..., Any], arguments: Any, parameters: dict[str, Any]) -> Any:
+    """A connection, at a second attempt if the first failed by a fault of the driver's.
+
+    MariaDB's C library loads a login plugin when it is first needed. Of two threads that need one at the same time the
+    second is told "could not be loaded: it is already loaded", by the number of a refused login (1045).
+    """
+    try:
+        return connect(*arguments, **parameters)
+    except Exception as error:
+        if not _LOADED_TWICE.search(str(error)):
+            raise
+    return connect(*arguments, **parameters)
+
+
 def _kept_secret(answer: object, source: Credentials) -> Answer:
     """The answer in a form that tells nothing when it is shown. Raises ConfigurationError for anything else."""
     if isinstance(answer, str):
@@ -108,6 +123,9 @@ def _kept_secret(answer: object, source: Credentials) -> Answer:
         return answer[0], Secret(answer[1])
     name = getattr(source, "__qualname__", type(source).__qualname__)
     raise ConfigurationError(f"the credentials {name} answered with neither a password nor (user, password), both str")
+
+
+_LOADED_TWICE: Final = re.compile(r"plugin \S+ could not be loaded: it is already loaded", re.I)
 
 
 def _as_arguments(answer: Answer | None, driver: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ from rds_router import ConfigurationError, IamAuth, Place, Router, Tls
 from rds_router.credentials import aws
 from rds_router.events import CredentialsRenewed
 from rds_router.lab import Cluster
+from rds_router.login import Login
 from tests.aws.certificates import Authority
 from tests.aws.iam_front import IamFront
 from tests.aws.mysql_front import MysqlFront
@@ -213,6 +214,25 @@ def test_a_token_that_is_refused_again_is_not_tried_a_third_time(
         with pytest.raises(OperationalError, match="Access denied"):
             _one(router)
         assert len(front.logins) == 2
+
+
+def test_a_plugin_that_two_threads_load_at_once_is_no_refused_login() -> None:
+    """MariaDB's C library says 1045 then: the same token is sent again, and none is made anew."""
+    sent: list[str] = []
+
+    def connect(**parameters: Any) -> str:
+        sent.append(parameters["passwd"])
+        if len(sent) == 1:
+            raise OSError("Plugin mysql_clear_password could not be loaded: it is already loaded")
+        return "connected"
+
+    def token(place: Place) -> str:
+        return f"token {len(sent)}"
+
+    login = Login(token, None, renewed=lambda name: pytest.fail("nothing was refused"))
+    opening = login.opening(make_url("mysql+mysqldb://iam@db/blog"), "db")
+    assert opening(connect, (), {}) == "connected"
+    assert sent == ["token 0", "token 0"]
 
 
 def test_clear_text_is_never_sent_outside_of_tls(mariadb_cluster: Cluster) -> None:
