@@ -111,7 +111,9 @@ _VERDICT: dict[int, Verdict] = {
 # numbers stay the same in every language of the server's messages.
 _VERDICT_BY_TEXT: dict[int, tuple[re.Pattern[str], Verdict]] = {
     1290: (re.compile(r"read[-_ ]only", re.I), Verdict.READ_ONLY),  # also --secure-file-priv, --skip-grant-tables
+    1005: (re.compile(r"\b165\b", re.I), Verdict.READ_ONLY),  # "Can't create table (errno: ...)": MariaDB
     1015: (re.compile(r"\b165\b|read[-_ ]only", re.I), Verdict.READ_ONLY),  # "Can't lock file (errno: ...)"
+    3501: (re.compile(r"\b165\b", re.I), Verdict.READ_ONLY),  # "The ACL operation failed (errcode ...)"
     1047: (re.compile(r"wsrep", re.I), Verdict.GONE),  # a Galera node that is not in the cluster
     1020: (re.compile(r"changed since last read", re.I), Verdict.RETRY),  # MariaDB's snapshot isolation
 }

@@ -55,6 +55,8 @@ class StateError(Exception):
         ),
         (1792, "Cannot execute statement in a READ ONLY transaction.", Verdict.READ_ONLY),
         (1836, "Running in read-only mode", Verdict.READ_ONLY),
+        (1005, 'Can\'t create table `app`.`t2` (errno: 165 "Table is read only")', Verdict.READ_ONLY),
+        (1005, 'Can\'t create table `app`.`t2` (errno: 150 "Foreign key constraint")', Verdict.STATEMENT),
         (1015, "Can't lock file (errno: 165 - Table is read only)", Verdict.READ_ONLY),
         (1015, "Can't lock file (errno: 37 - No locks available)", Verdict.STATEMENT),
         (1036, "Table 't' is read only", Verdict.READ_ONLY),
