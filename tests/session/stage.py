@@ -22,6 +22,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Session
 
 from rds_router import Replica, Router, RoutingPolicy, RoutingSession
+from rds_router.causality import MARGIN
 from rds_router.engines import Part
 from rds_router.events import Event
 from rds_router.lab import Cluster
@@ -156,16 +157,6 @@ class Stage:
         """MariaDB knows no UPDATE .. RETURNING."""
         return not (self.is_sqlite or self.is_proxied)
 
-    def needs_positions(self) -> None:
-        """Skip where tokens are moments."""
-        if self.is_proxied:
-            pytest.skip("behind a proxy tokens go by time: no position is asked for")
-
-    def needs_lag(self) -> None:
-        """Skip where nobody can tell how old a replica's data is."""
-        if self.is_proxied:
-            pytest.skip("behind a proxy lag is not known: a bound to it is kept by the primary")
-
     def needs_guard(self) -> None:
         """Skip where replicas' connections are not read-only."""
         if self.is_proxied:
@@ -193,8 +184,9 @@ class Stage:
         """The events of one kind so far."""
         return [each for each in self.events if isinstance(each, kind)]
 
-    def catch_up(self) -> None:
-        """Have the replicas contain what the primary contains, and the router know it."""
+    def catch_up(self, *, arrived: bool = False) -> None:
+        """Have the replicas contain what the primary contains, and the router know it. ``arrived``: with what a token
+        from elsewhere asks for, whose time has a margin."""
         if self.cluster is None:
             # First the primary's position now, which the copies made after it contain.
             self.refresh()
@@ -203,7 +195,9 @@ class Stage:
         else:
             self.cluster.wait_caught_up()
         if self.is_proxied and self.router.policy.after_write == "token":
-            self._ahead += self.router.policy.after_write_window  # there a token goes by time
+            self._ahead += self.router.policy.after_write_window + (
+                MARGIN if arrived else 0.0
+            )  # there a token goes by time
         self.refresh()
 
     def fall_behind(self, seconds: float) -> None:

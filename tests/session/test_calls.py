@@ -191,8 +191,6 @@ MAY_FAIL = {"a function that is not known"}
 def test_r1_a_read_runs_on_a_replica(stage: Stage, name: str) -> None:
     """Each way to read ends on a replica, each of its statements on the same one."""
     call, count = READS[name]
-    if "nothing found" in name:
-        stage.needs_positions()  # else the primary is asked whether there is nothing
     session = stage.session()
     with stage.watching() as seen:
         call(session)
