@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -30,10 +31,19 @@ from rds_router.lab.cache import cache_dir
 _CLUSTER = "aaaaaaaa-0000-11f0-8000-000000000001"
 
 
+def version(program: str) -> str:
+    """Of ``mysqlrouter`` or ``pgpool``, as it says itself."""
+    command = {"mysqlrouter": [str(_router_folder() / "bin" / "mysqlrouter"), "-V"], "pgpool": ["pgpool", "--version"]}
+    path = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin"}
+    done = subprocess.run(command[program], capture_output=True, text=True, check=False, env=path)
+    found = re.search(r"\d+\.\d+(\.\d+)?", done.stdout + done.stderr)
+    return found.group() if found else "of unknown version"
+
+
 @contextlib.contextmanager
 def mysql_router(c: Cluster) -> Iterator[str]:
     """MySQL Router in front of a MySQL cluster; gives the URL of its port that splits reads from writes."""
-    programs = Path(os.environ.get("RDS_ROUTER_PEERS_MYSQLROUTER", cache_dir() / "mysqlrouter"))
+    programs = _router_folder()
     if not (programs / "bin" / "mysqlrouter").exists():
         raise EngineMissing("no MySQL Router here; to get it: .ci/servers/install.sh mysqlrouter")
     _write_metadata(c.primary, (c.primary, *c.replicas))
@@ -67,6 +77,10 @@ def pgpool(c: Cluster) -> Iterator[str]:
         files = ["-f", str(home / "pgpool.conf"), "-F", str(home / "pcp.conf"), "-a", str(home / "pool_hba.conf")]
         with running([program, "-n", *files], home / "out", found[0], ports_to_release=found, **who):
             yield c.primary.url.replace(f":{c.primary.port}/", f":{found[0]}/")
+
+
+def _router_folder() -> Path:
+    return Path(os.environ.get("RDS_ROUTER_PEERS_MYSQLROUTER", cache_dir() / "mysqlrouter"))
 
 
 @contextlib.contextmanager
