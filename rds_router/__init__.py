@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rds_router.core.policy import RoutingPolicy
     from rds_router.core.statement import Kind, Statement
     from rds_router.core.token import Token
+    from rds_router.core.trail import Trail
     from rds_router.credentials import IamAuth, Place, SecretsManager, Tls
     from rds_router.discovery import Find
     from rds_router.errors import (
@@ -60,6 +61,7 @@ __all__ = [
     "Statement",
     "Tls",
     "Token",
+    "Trail",
     "__version__",
     "classify",
     "prepare_transactions",
@@ -74,6 +76,7 @@ _HOME = {
     "core.policy": "RoutingPolicy",
     "core.statement": "Kind Statement",
     "core.token": "Token",
+    "core.trail": "Trail",
     "credentials": "IamAuth Place SecretsManager Tls",
     "discovery": "Find",
     "errors": (

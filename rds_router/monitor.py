@@ -56,6 +56,7 @@ class Prober:
         self._connect_at = float("-inf")
         self._switchover = ""
         self._ask_switchover_at = float("-inf")
+        self._started = ""
 
     def probe(self, *, as_primary: bool) -> Observation:
         """Ask the server now. Never raises: what went wrong is in the observation.
@@ -72,6 +73,8 @@ class Prober:
                 asked = self._clock()
                 report = run_probe(self.dialect, self._rows)
                 took = self._clock() - asked
+                if self._started and report.identity:
+                    report = replace(report, run=f"{report.identity}/{self._started}")
                 if as_primary and not self._policy.behind_proxy:
                     report = self._with_switchover(report, at)
                 if self._policy.heartbeat:
@@ -116,6 +119,7 @@ class Prober:
             self._connection = connection
             backend = self._url.get_backend_name()
             self.dialect = told_dialect(backend, self._rows, behind_proxy=self._policy.behind_proxy)
+            self._started = self._told_start()
             self._ask_switchover_at = float("-inf")
         self._connect_at = self._clock() + _NAMES_STAY
 
@@ -130,6 +134,18 @@ class Prober:
                 self._switchover = ""  # a table of that name, and of somebody else's making
             self._ask_switchover_at = at if self._switchover else at + _DEPLOYMENTS_STAY_AWAY
         return replace(report, switchover=self._switchover) if self._switchover else report
+
+    def _told_start(self) -> str:
+        """When the server of this connection was started; empty if it does not say."""
+        if self.dialect.started is None:
+            return ""
+        try:
+            rows = self._rows(self.dialect.started)
+        except Exception as error:
+            if self.dialect.verdict_of_error(error) is Verdict.GONE:
+                raise
+            return ""
+        return "".join(str(value) for row in rows for value in row.values() if value is not None)
 
     def _with_heartbeat(self, report: Report, at: float, *, writes: bool) -> Report:
         """The report with the row's time; on the primary the row is renewed first if that is due.

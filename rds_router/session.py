@@ -29,6 +29,7 @@ from rds_router.core.decision import Reason
 from rds_router.core.scope import FRESH, Hold, Scope
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
+from rds_router.core.trail import Trail
 from rds_router.errors import ReadElsewhere
 from rds_router.events import MissConfirmed
 from rds_router.rerun import RerunningSession
@@ -364,3 +365,12 @@ class scoped_session(_scoped_session[RoutingSession]):
     def read_after(self, token: Token | str | None) -> None:
         """See :meth:`RoutingSession.read_after`."""
         self().read_after(token)
+
+    @property
+    def trail(self) -> Trail | None:
+        """See :attr:`RoutingSession.trail`."""
+        return self().trail
+
+    def follow(self, trail: Trail | str | None) -> None:
+        """See :meth:`RoutingSession.follow`."""
+        self().follow(trail)

@@ -21,9 +21,11 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from rds_router import drivers, read_transaction, stale_writes
 from rds_router.core.demands import bare
-from rds_router.core.scope import FRESH, Hold, Scope, Tables
+from rds_router.core.policy import RoutingPolicy
+from rds_router.core.scope import FRESH, Hold, Scope, Sight, Tables
 from rds_router.core.statement import Kind
 from rds_router.core.token import Token
+from rds_router.core.trail import Trail
 from rds_router.primary_faults import is_autocommitting
 from rds_router.router import Pin, Router
 
@@ -114,6 +116,47 @@ class ScopedSession(Session):
             self._read_from |= {""}
         elif scope.pinned is not None and scope.pinned not in self._read_from:
             self._read_from |= {scope.pinned}
+
+    @property
+    def trail(self) -> Trail | None:
+        """What this session's client has seen, for his next request, wherever that is: ``follow(str(trail))`` there.
+
+        The cheap way to a client who never sees less: asks nobody, costs him nothing while he reads on one replica,
+        and stays the same meanwhile. None if there is nothing to add to what this session was told to follow, and to
+        its token.
+        """
+        router = self._router
+        if router is None or not router.has_replicas or router.policy.behind_proxy:
+            return None
+        sight = self._scope.seen_by(router.clock(), saw=self._saw)
+        if sight is None or sight is self._followed or self._is_told_by_token(sight, router.policy):
+            return None
+        return router.trail_of(sight, since=self._follows_from)
+
+    def _is_told_by_token(self, sight: Sight, policy: RoutingPolicy) -> bool:
+        """It was seen before a commit of this session, whose token every later read of the client heeds."""
+        token = self._scope.token
+        is_heeded = policy.contract.own_writes and policy.after_write == "token" and not policy.track_tables
+        return is_heeded and not sight.server and token is not None and token.merge(sight.token) == token
+
+    def follow(self, trail: Trail | str | None) -> None:
+        """Show nothing older than what is said by ``trail``, of the same client's last request; None: he brings none.
+
+        To be called before the first read. What cannot be read demands all that is committed by now.
+        """
+        router = self._router
+        if router is not None:
+            now = router.clock()
+            self._follow(router.sight_of(trail, at=now), now)
+
+    def _follow(self, sight: Sight | None, since: float) -> None:
+        self._followed, self._follows_from = sight, since
+        if sight is not None:
+            self._scope = replace(self._scope, seen=sight)
+
+    _followed: Sight | None = None
+    _follows_from: float = float("-inf")
+    """Monotonic seconds: nothing was read before."""
 
     def read_after(self, token: Token | str | None) -> None:
         """Never read behind ``token``, or its text, from now on, nor behind what this session has written.

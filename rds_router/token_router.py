@@ -12,9 +12,12 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from rds_router import causality
+from rds_router.core import trail as trails
 from rds_router.core.policy import RoutingPolicy
+from rds_router.core.scope import Sight
 from rds_router.core.token import Token
 from rds_router.core.topology import Topology
+from rds_router.core.trail import Trail
 from rds_router.dialects.base import Dialect
 from rds_router.engines import Engines
 from rds_router.errors import RouterError
@@ -110,6 +113,19 @@ class TokenRouter:
             if report is not None and report.position is not None:
                 return Token(position=report.position)
         return Token(at=now)
+
+    def trail_of(self, sight: Sight, *, since: float) -> Trail | None:
+        """What was seen as it travels, asking nobody: see :func:`rds_router.core.trail.trail_of`."""
+        ahead, now = self._primary_is_ahead(), self.clock()
+        return trails.trail_of(sight, self._topology, cluster=self.cluster, since=since, ahead=ahead, now=now)
+
+    def sight_of(self, trail: Trail | str | None, *, at: float) -> Sight | None:
+        """What the client of a trail, or its text, that arrived at ``at`` has seen; None if he brought none."""
+        if not trail:
+            return None
+        found = Trail.read(trail) if isinstance(trail, str) else trail
+        ahead, margin = self._primary_is_ahead(), causality.MARGIN
+        return trails.sight_of(found, self._topology, cluster=self.cluster, ahead=ahead, margin=margin, now=at)
 
     def _primary_is_ahead(self) -> float:
         """By how much the primary's clock is ahead of ours, which is monotonic."""

@@ -39,6 +39,7 @@ PUBLIC = [
     "Statement",
     "Tls",
     "Token",
+    "Trail",
     "__version__",
     "classify",
     "prepare_transactions",

@@ -18,6 +18,7 @@ PURE = {
     "dataclasses",
     "enum",
     "functools",
+    "hashlib",
     "itertools",
     "math",
     "operator",

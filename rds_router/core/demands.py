@@ -133,7 +133,11 @@ def is_behind(seen: Seen, demands: Demands, policy: RoutingPolicy, now: float) -
 
 def still_has(replica: Seen, sight: Sight) -> bool:
     """It showed that itself, and has not been gone since: who comes back may have lost something."""
-    return replica.server.name == sight.server and sight.token.at is not None and replica.well_since <= sight.token.at
+    if replica.server.name != sight.server:
+        return False
+    if sight.run:
+        return replica.report is not None and replica.report.run == sight.run
+    return sight.token.at is not None and replica.well_since <= sight.token.at
 
 
 def _lacks(seen: Seen, token: Token, policy: RoutingPolicy, now: float) -> bool:

@@ -41,6 +41,9 @@ class Report:
     """True when it is set up to replicate from another server; None when the account may not see that."""
     identity: str = ""
     """The server's own id (server_uuid, system identifier), to notice one server under two names."""
+    run: str = ""
+    """Which run of which server this is, another one after each start; empty when not known. Within one run a server
+    only goes forward."""
     heartbeat: float | None = None
     """The heartbeat row it holds, in seconds of the primary's clock; None without one."""
     clock: float | None = None

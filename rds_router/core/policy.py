@@ -41,6 +41,9 @@ class RoutingPolicy:
     track_tables: bool = False
     """Only reads of tables that the client has written need have his writes; text whose tables are not known waits.
     Triggers, foreign-key cascades, views and functions of your own are not seen through."""
+    remember_seen: bool = True
+    """In Flask, a client's next request sees nothing older than this one has shown him, whichever process answers it.
+    A short cookie names the replica that he reads from, and is sent when that changes. Where ``reads`` promises it."""
     confirm_misses: bool = True
     """A primary-key lookup (``get()``, ``get_or_404()`` and its kin) that finds nothing on a replica is asked of the
     primary before that is believed."""
@@ -269,6 +272,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "reads": _contract,
     "after_write": _one_of(AfterWrite),
     "track_tables": _boolean,
+    "remember_seen": _boolean,
     "confirm_misses": _boolean,
     "stale_writes": _one_of(StaleWrites),
     "causal_wait": _seconds(minimum=0.0, maximum=10.0),

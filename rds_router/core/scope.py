@@ -41,6 +41,8 @@ class Sight:
     """The replica that was read from; empty for the primary, or several replicas."""
     token: Token
     """Who satisfies it has all that was seen."""
+    run: str = ""
+    """Which run of that server it was, if another process says so: since when, does not matter then."""
 
 
 NOW: Final = Token(at=float("inf"))
@@ -96,6 +98,10 @@ class Scope:
         elif self.token is not None:
             tables = None if tables is None or self.tables is None else tables | self.tables
         return Scope(token=token, tables=tables, seen=seen, contract=self.contract)
+
+    def seen_by(self, now: float, *, saw: bool) -> Sight | None:
+        """What the client has seen by ``now``, in the transaction that runs too. ``saw``: see :meth:`ended`."""
+        return self._seen_at_end(None, now, None, saw)
 
     def _seen_at_end(self, written: Token | None, now: float, tables: Tables, saw: bool) -> Sight | None:
         if (self.hold is not None and saw) or (self.seen is not None and self.seen.token == NOW):

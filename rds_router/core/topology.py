@@ -350,6 +350,8 @@ def _heard(seen: Seen, news: Observation, policy: RoutingPolicy, now: float) -> 
         )
     if is_another_server(seen.report, news.report):
         seen = replace(seen, lag=None, as_of=None, was_replica=False, promoted_at=None)
+    if _is_another_run(seen.report, news.report):
+        seen = replace(seen, well_since=float("inf"))
     latency = seen.latency
     if news.took is not None:
         is_known = latency > 0.0 and not seen.failures
@@ -368,6 +370,15 @@ def _heard(seen: Seen, news: Observation, policy: RoutingPolicy, now: float) -> 
     )
     is_promoted = heard.was_replica and heard.promoted_at is None and claims(heard)
     return replace(heard, promoted_at=news.at) if is_promoted else heard
+
+
+def _is_another_run(before: Report | None, now: Report) -> bool:
+    """It has started anew between two probes, of which neither failed; or its data was put back to an older state."""
+    if before is None:
+        return False
+    if before.run != now.run:
+        return True
+    return before.position is not None and now.position is not None and not now.position.covers(before.position)
 
 
 _SMOOTHING: Final = 0.2

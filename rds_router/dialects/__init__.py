@@ -91,4 +91,4 @@ def told_dialect(backend: str, execute: Callable[[str], Sequence[Row]], *, behin
 @cache
 def _through_proxy(dialect: Dialect) -> Dialect:
     """Who answers is whichever server the proxy has chosen, this time: what it says of itself holds for no other."""
-    return replace(dialect, probe=GENERIC.probe, read=GENERIC.read, position_after_write=None, guard=())
+    return replace(dialect, probe=GENERIC.probe, read=GENERIC.read, position_after_write=None, guard=(), started=None)

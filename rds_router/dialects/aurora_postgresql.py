@@ -62,5 +62,6 @@ AURORA_POSTGRESQL = replace(
     read=read,
     position_after_write=None,
     parse_position=WallClock.parse,
+    started="SELECT extract(epoch FROM pg_postmaster_start_time())::text AS started",
 )
 AURORA_POSTGRESQL_MEMBERS = Membership("Aurora PostgreSQL", IS_AURORA, (_QUERY,), read_members)

@@ -102,4 +102,8 @@ MARIADB = Dialect(
     parse_position=MariaDBGtidList.parse,
     guard=READ_ONLY_SESSION,
     verdict_of_error=verdict_of_error,
+    started=(
+        "SELECT CAST(UNIX_TIMESTAMP() - VARIABLE_VALUE AS SIGNED) FROM information_schema.GLOBAL_STATUS"
+        " WHERE VARIABLE_NAME = 'UPTIME'"
+    ),
 )

@@ -144,4 +144,9 @@ MYSQL = Dialect(
     parse_position=MySQLGtidSet.parse,
     guard=READ_ONLY_SESSION,
     verdict_of_error=verdict_of_error,
+    # Both count from the statement's start: their difference is the second in which the server began, always.
+    started=(
+        "SELECT CAST(UNIX_TIMESTAMP() - VARIABLE_VALUE AS SIGNED) FROM performance_schema.global_status"
+        " WHERE VARIABLE_NAME = 'Uptime'"
+    ),
 )

@@ -35,6 +35,7 @@ def read(answers: Answers, /) -> Report:
     timelines += [receiver.get("received_timeline") for receiver in receivers]
     writes_by_default = not is_on(server.get("default_read_only"))
     lag = seconds_of(server.get("replay_age"))
+    identity = _identity(control.get("system_identifier"), server.get("started_at"))
     return Report(
         role=Role.UNKNOWN if in_recovery is None else Role.REPLICA if in_recovery else Role.PRIMARY,
         lag=(seconds_of(control.get("checkpoint_age")) if lag is None else lag) if in_recovery else None,
@@ -44,7 +45,8 @@ def read(answers: Answers, /) -> Report:
         branched=None if in_recovery is not False else position_of(Lsn.parse, server.get("replayed")),
         is_writable=None if in_recovery is None else not in_recovery and writes_by_default,
         follows=in_recovery,
-        identity=_identity(control.get("system_identifier"), server.get("started_at")),
+        identity=identity,
+        run=identity,
         clock=seconds_of(server.get("clock")),
         missing=(_NO_STATISTICS,) if any(receiver.get("status") is None for receiver in receivers) else (),
     )

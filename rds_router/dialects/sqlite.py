@@ -19,7 +19,7 @@ STATUS_TABLE: Final = "rds_router_replica_status"
 
 def read(answers: Answers, /) -> Report:
     """Reads the answers to the probe. The identity is the file; a memory database has none."""
-    status, file = first_row(answers, "status"), first_row(answers, "file")
+    status, file = first_row(answers, "status"), text_of(first_row(answers, "file").get("file")) or ""
     is_replica = "caught_up_at" in status
     if not is_replica and rows_of(answers, "status"):
         return Report(
@@ -28,7 +28,7 @@ def read(answers: Answers, /) -> Report:
             is_writable=True,
             follows=False,
             clock=seconds_of(status.get("now")),
-            identity=text_of(file.get("file")) or "",
+            identity=file,
         )
     return Report(
         role=Role.REPLICA,
@@ -37,7 +37,8 @@ def read(answers: Answers, /) -> Report:
         # The file itself refuses nobody; only the guard of each connection does.
         is_writable=None,
         follows=True,
-        identity=text_of(file.get("file")) or "",
+        identity=file,
+        run=file,  # a file is never started, and whoever keeps it up to date does not put it back
     )
 
 

@@ -20,6 +20,7 @@ from sqlalchemy.sql import Select
 from rds_router.core.contract import STRONG, Contract, contract_of
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.token import Token
+from rds_router.core.trail import Trail
 from rds_router.errors import ConfigurationError
 from rds_router.flask import travel
 from rds_router.flask.misses import RoutingQuery, confirmed
@@ -73,7 +74,7 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
                     app.config[key] = value
         _check(app)
         super().init_app(app)
-        app.after_request(functools.partial(self._send_token, app))
+        app.after_request(functools.partial(self._send_what_travels, app))
 
     @property
     def router(self) -> Router:
@@ -171,27 +172,50 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
         if app is not None and app.config.get("SQLALCHEMY_RECORD_QUERIES"):
             record_queries._listen(engine)
 
-    def _send_token(self, app: Flask, response: Response) -> Response:
-        """After a request that wrote: tell the client's next request what it must not read behind."""
+    def _send_what_travels(self, app: Flask, response: Response) -> Response:
+        """Tell the client's next request what this one wrote, and what it has shown him."""
         router = self._app_routers.get(app)
         if router is None or not _uses_tokens(router):
             return response
+        # First, for what it is compared with: asking for the token may replace a moment by a position.
+        trail = self._trail_to_send(router, response)
         brought, written = self._brought(), g.get("_rds_router_written")
         if written is not None and written != brought.token:
             # The session that wrote may be gone (remove()); a new one begins with the same token.
-            text = travel.signed(app, router, cast("FlaskRoutingSession", self.session()).token)
+            token = cast("FlaskRoutingSession", self.session()).token
+            self._send(app, response, router, travel.TOKEN, travel.signed(app, router, token))
         elif brought.is_spoilt:
-            text = travel.signed(app, router, None)
-        else:
-            return response
+            self._send(app, response, router, travel.TOKEN, travel.signed(app, router, None))
+        if trail is not None:
+            self._send(app, response, router, travel.TRAIL, travel.signed_trail(app, trail))
+        return response
+
+    def _send(self, app: Flask, response: Response, router: Router, what: travel.Carrier, text: str | None) -> None:
         if text is not None:
-            travel.send(app, request, response, router, text)
+            travel.send(app, request, response, router, what, text)
         elif not app.config.get("_RDS_ROUTER_TOLD"):
             app.config["_RDS_ROUTER_TOLD"] = True
             _log.warning(
-                "SECRET_KEY is not set: tokens cannot be signed, so a client's next request may miss his write"
+                "SECRET_KEY is not set: tokens cannot be signed, so a client's next request may miss his write, or "
+                "what he has seen"
             )
-        return response
+
+    def _trail_to_send(self, router: Router, response: Response) -> Trail | None:
+        """What the client has been shown, if he does not know it already and is to know it at all."""
+        if not travel.remembers_seen(router) or travel.may_be_shared(response):
+            return None
+        trail = g._rds_router_trail if "_rds_router_trail" in g else self._trail_so_far()
+        return None if trail is None or str(trail) == self._brought().trail else trail
+
+    def _trail_so_far(self) -> Trail | None:
+        if not (self.session.registry.has() or "_rds_router_seen" in g):
+            return None  # nothing was read
+        return self.session.trail
+
+    def _leave_no_trail(self) -> None:
+        """What this request reads from now on is not remembered."""
+        if "_rds_router_trail" not in g:
+            g._rds_router_trail = self._trail_so_far()
 
 
 def reads(contract: str | Contract) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
@@ -205,6 +229,8 @@ def reads(contract: str | Contract) -> Callable[[Callable[_P, _R]], Callable[_P,
         @functools.wraps(view)
         def reading(*arguments: _P.args, **options: _P.kwargs) -> _R:
             db: SQLAlchemy = current_app.extensions["sqlalchemy"]
+            if not (promised.monotonic or promised.strong) and has_request_context():
+                db._leave_no_trail()
             with db.session.reading(promised):
                 return cast("_R", current_app.ensure_sync(view)(*arguments, **options))
 

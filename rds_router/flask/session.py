@@ -24,6 +24,8 @@ class FlaskRoutingSession(RoutingSession, _BindKeySession):
         # What this client has written: in requests before, and in this one by a session that was removed.
         self.read_after(db.request_token())
         self.read_after(g.get("_rds_router_written"))
+        brought = db._brought()
+        self._follow(brought.sight, brought.arrived)
         if "_rds_router_seen" in g:
             self._scope = replace(self._scope, seen=g._rds_router_seen)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -67,6 +68,12 @@ def with_views(site: Site) -> Site:
 
 
 @pytest.fixture
+def make_site(make_site: MakeSite) -> MakeSite:
+    """Without trails, which tests/flask/test_trail.py is about."""
+    return functools.partial(make_site, RDS_ROUTER_REMEMBER_SEEN=False)
+
+
+@pytest.fixture
 def workers(make_site: MakeSite) -> tuple[Site, Site]:
     """Two worker processes of one site, as far as one process can play them: two apps, two routers, one secret."""
     return with_views(make_site()), with_views(make_site())
@@ -75,9 +82,9 @@ def workers(make_site: MakeSite) -> tuple[Site, Site]:
 def hand_over(client: FlaskClient, to: Site) -> FlaskClient:
     """The same browser, answered by another worker from now on."""
     other = to.app.test_client()
-    found = client.get_cookie(travel.COOKIE)
+    found = client.get_cookie(travel.TOKEN.cookie)
     if found is not None:
-        other.set_cookie(travel.COOKIE, found.value)
+        other.set_cookie(travel.TOKEN.cookie, found.value)
     return other
 
 
@@ -164,7 +171,7 @@ BAD: dict[str, Callable[[str], str | bytes]] = {
     "truncated": lambda good: good[: len(good) // 2],
     "empty": lambda good: "",
     "garbage": lambda good: "\x7f%00';--",
-    "signed by another": lambda good: URLSafeTimedSerializer("other", salt=travel.SALT).dumps("position"),
+    "signed by another": lambda good: URLSafeTimedSerializer("other", salt=travel.TOKEN.salt).dumps("position"),
     "of another purpose": lambda good: URLSafeTimedSerializer("a key of the test's", salt="other").dumps("position"),
 }
 
@@ -177,13 +184,13 @@ def test_a_bad_token_sends_its_client_to_the_primary_and_is_replaced(
     """Never an error page: the primary for after_write_window, by a token of ours that says so, then as for anybody."""
     site = with_views(make_site(RDS_ROUTER_AFTER_WRITE_WINDOW=30))
     browser = site.app.test_client()
-    good = browser.post("/users").headers[travel.HEADER]
+    good = browser.post("/users").headers[travel.TOKEN.header]
     site.catch_up()
     bad = str(BAD[name](good))
     stranger = site.app.test_client()
     if where == "cookie":
-        stranger.set_cookie(travel.COOKIE, bad)
-    given = {travel.HEADER: bad} if where == "header" else {}
+        stranger.set_cookie(travel.TOKEN.cookie, bad)
+    given = {travel.TOKEN.header: bad} if where == "header" else {}
     page, seen = parts(site, lambda: stranger.get("/users", headers=given))
     assert (page.status_code, page.text) == (200, "4")
     if not bad:
@@ -191,17 +198,17 @@ def test_a_bad_token_sends_its_client_to_the_primary_and_is_replaced(
         return
     assert seen == ["primary"]
     assert page.cache_control.private
-    again = {travel.HEADER: page.headers[travel.HEADER]} if where == "header" else {}
+    again = {travel.TOKEN.header: page.headers[travel.TOKEN.header]} if where == "header" else {}
     page, seen = parts(site, lambda: stranger.get("/users", headers=again))
     assert (page.status_code, seen) == (200, ["primary"])
-    assert travel.HEADER not in page.headers
+    assert travel.TOKEN.header not in page.headers
     assert "Set-Cookie" not in page.headers
 
 
 def test_a_replaced_token_is_over_with_the_window(make_site: MakeSite) -> None:
     site = with_views(make_site(RDS_ROUTER_AFTER_WRITE_WINDOW=0))
     stranger = site.app.test_client()
-    stranger.set_cookie(travel.COOKIE, "nonsense")
+    stranger.set_cookie(travel.TOKEN.cookie, "nonsense")
     stranger.get("/users")
     page, seen = parts(site, lambda: stranger.get("/users"))
     assert (page.status_code, seen) == (200, ["replica"])
@@ -223,11 +230,11 @@ def test_a_signed_payload_nobody_understands_is_a_recent_write(workers: tuple[Si
     """Another version's, another cluster's: its author wrote when it was signed, that much is sure."""
     _, second = workers
     stranger = second.app.test_client()
-    payload = URLSafeTimedSerializer("a key of the test's", salt=travel.SALT).dumps(["from", "elsewhere"])
-    stranger.set_cookie(travel.COOKIE, str(payload))
+    payload = URLSafeTimedSerializer("a key of the test's", salt=travel.TOKEN.salt).dumps(["from", "elsewhere"])
+    stranger.set_cookie(travel.TOKEN.cookie, str(payload))
     page, seen = parts(second, lambda: stranger.get("/users"))
     assert (page.status_code, seen) == (200, ["primary"])
-    with second.app.test_request_context(headers={"Cookie": f"{travel.COOKIE}={payload!s}"}):
+    with second.app.test_request_context(headers={"Cookie": f"{travel.TOKEN.cookie}={payload!s}"}):
         token = second.db.request_token()
         assert token is not None
         assert token.unplaced is not None
@@ -237,18 +244,20 @@ def test_an_api_client_brings_and_gets_a_header(workers: tuple[Site, Site]) -> N
     """No cookie is needed: RDS-Router-Token in, RDS-Router-Token out; merged with what is new."""
     first, second = workers
     client = first.app.test_client(use_cookies=False)
-    token = client.post("/users").headers[travel.HEADER]
+    token = client.post("/users").headers[travel.TOKEN.header]
     other = second.app.test_client(use_cookies=False)
-    page, seen = parts(second, lambda: other.get("/users", headers={travel.HEADER: token}))
+    page, seen = parts(second, lambda: other.get("/users", headers={travel.TOKEN.header: token}))
     assert (page.text, seen) == ("4", ["primary"])
-    assert travel.HEADER not in page.headers
-    answer = other.post("/removed", headers={travel.HEADER: token})
-    assert answer.headers[travel.HEADER] != token
+    assert travel.TOKEN.header not in page.headers
+    answer = other.post("/removed", headers={travel.TOKEN.header: token})
+    assert answer.headers[travel.TOKEN.header] != token
     assert "Set-Cookie" not in answer.headers
     assert answer.cache_control.private
-    assert travel.HEADER in answer.vary
+    assert travel.TOKEN.header in answer.vary
     second.catch_up()
-    page, seen = parts(second, lambda: other.get("/users", headers={travel.HEADER: answer.headers[travel.HEADER]}))
+    page, seen = parts(
+        second, lambda: other.get("/users", headers={travel.TOKEN.header: answer.headers[travel.TOKEN.header]})
+    )
     assert (page.text, seen) == ("5", ["replica"])
 
 
@@ -292,7 +301,7 @@ def test_a_token_is_small_however_long_the_clusters_past(site: Site, servers: in
         text_of_it = travel.signed(site.app, router, token)
         assert text_of_it is not None
         assert len(text_of_it) <= travel.LONGEST
-        with site.app.test_request_context(headers={travel.HEADER: text_of_it}):
+        with site.app.test_request_context(headers={travel.TOKEN.header: text_of_it}):
             found = site.db.request_token()
         assert found is not None
         if servers < 300:
@@ -331,7 +340,8 @@ def test_without_a_secret_key_it_is_said_once(make_site: MakeSite, caplog: pytes
     for path in ("/users", "/removed"):
         assert "Set-Cookie" not in client.post(path).headers
     assert [record.message for record in caplog.records if "SECRET_KEY" in record.message] == [
-        "SECRET_KEY is not set: tokens cannot be signed, so a client's next request may miss his write"
+        "SECRET_KEY is not set: tokens cannot be signed, so a client's next request may miss his write, or what "
+        "he has seen"
     ]
 
 
@@ -340,7 +350,9 @@ def test_any_means_no_cookie(make_site: MakeSite) -> None:
     site = with_views(make_site(RDS_ROUTER_AFTER_WRITE="any"))
     client = site.app.test_client()
     assert "Set-Cookie" not in client.post("/users").headers
-    client.set_cookie(travel.COOKIE, str(URLSafeTimedSerializer("a key of the test's", salt=travel.SALT).dumps("")))
+    client.set_cookie(
+        travel.TOKEN.cookie, str(URLSafeTimedSerializer("a key of the test's", salt=travel.TOKEN.salt).dumps(""))
+    )
     _, seen = parts(site, lambda: client.get("/users"))
     assert seen == ["replica"]
 

@@ -20,7 +20,7 @@ from rds_router.wishes import asked
 
 _REPORT = (
     *("role", "lag", "position", "holds", "branched", "is_writable", "follows", "heartbeat", "lag_grows_when_idle"),
-    *("identity", "clock"),
+    *("identity", "clock", "run"),
 )
 
 
@@ -80,7 +80,7 @@ def sight(fields: dict[str, Any]) -> Sight:
     """What was seen: on which replica, before when (``now``: on the primary, by the transaction that runs)."""
     if fields.get("at") == "now":
         return Sight("", NOW)
-    return Sight(fields.get("server", ""), token(fields))
+    return Sight(fields.get("server", ""), token(fields), fields.get("run", ""))
 
 
 def token(fields: dict[str, Any]) -> Token:

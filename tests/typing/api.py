@@ -38,6 +38,7 @@ from rds_router import (
     Statement,
     Tls,
     Token,
+    Trail,
     __version__,
     classify,
     prepare_transactions,
@@ -138,6 +139,10 @@ with make_session() as session:
     session.read_after(session.token)
     session.read_after(str(session.token))
     assert_type(Token.parse("mariadb:0-1-5"), Token)
+    assert_type(session.trail, Trail | None)
+    session.follow(session.trail)
+    session.follow("run:0123456789ab")
+    assert_type(Trail.parse("run:0123456789ab"), Trail)
     with router.read_after("mariadb:0-1-5") as reading:
         assert_type(reading, Router)
 prepare_transactions(router)
@@ -147,6 +152,8 @@ registry = scoped_session(make_session)
 assert_type(run_transaction(registry, lambda session: "x"), str)
 with registry.reading("any"), registry.using_primary():
     assert_type(registry.token, Token | None)
+    assert_type(registry.trail, Trail | None)
+    registry.follow(None)
 
 # --- Flask
 

@@ -19,6 +19,7 @@ drawn: dict[str, st.SearchStrategy[Any]] = {
     "unknown_lag": st.sampled_from(["exclude", "allow"]),
     "reads": st.sampled_from(["any", "bounded(2.5)", "monotonic", "session", "strong"]),
     "track_tables": st.booleans(),
+    "remember_seen": st.booleans(),
     "confirm_misses": st.booleans(),
     "stale_writes": st.sampled_from(["allow", "check", "refuse"]),
     "after_write": st.sampled_from(["token", "primary", "any"]),
