@@ -60,6 +60,9 @@ peers: env ## what rds_router is measured beside, in an environment of its own (
 	@sh .ci/pip-install.sh .venv-peers '.[torture]'
 	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
 
+profile: env ## a flame graph of the blog under load, by py-spy: build/profile/blog.svg
+	@$(BIN)/python -m benchmarks.flame
+
 servers: env ## install the database servers that tests need (as root on Debian; SERVERS=skip: do not)
 	@SERVERS="$(SERVERS)" .ci/servers.sh
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from rds_router.core.decision import decide
 from rds_router.core.observation import Observation, Report, Role
 from rds_router.core.policy import RoutingPolicy
+from rds_router.core.position import MySQLGtidSet
 from rds_router.core.scope import FRESH
 from rds_router.core.statement import Kind, Statement
+from rds_router.core.token import Token
 from rds_router.core.topology import Server, Topology, evolve
 
 pytestmark = pytest.mark.benchmark(group="core")
@@ -37,6 +40,21 @@ def test_decide(timed: Callable[..., Any], replicas: int) -> None:
     policy = RoutingPolicy()
     seen = topology(replicas, policy)
     timed(lambda: decide(READ, FRESH, seen, policy, now=1.5, draw=0.4))
+
+
+@pytest.mark.parametrize("writes", [1, 60])
+def test_decide_for_an_author(timed: Callable[..., Any], writes: int) -> None:
+    """Of so many writes, among those of others: among 15 replicas that have them all."""
+    policy, source = RoutingPolicy(), "50539775-eab9-11f1-97e5-02fc00000001"
+    seen = topology(15, policy)
+    everything = MySQLGtidSet.parse(f"{source}:1-100000")
+    for number in range(1, 16):
+        report = Report(Role.REPLICA, lag=0.0, is_writable=False, position=everything)
+        seen = evolve(seen, Observation(f"r{number}", 1.2, report), now=1.2)
+    written = Token.parse(f"mysql:{source}:{':'.join(str(7 * number) for number in range(1, writes + 1))}")
+    scope = replace(FRESH, token=written)
+    assert decide(READ, scope, seen, policy, now=1.5, draw=0.4).is_replica
+    timed(lambda: decide(READ, scope, seen, policy, now=1.5, draw=0.4), calls=50)
 
 
 @pytest.mark.parametrize("replicas", [1, 15])

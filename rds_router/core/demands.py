@@ -78,11 +78,13 @@ _PIN_WAIVES = frozenset({Objection.OTHER_ZONE, Objection.DRAINED})
 
 def unobjectionable(topology: Topology, demands: Demands, policy: RoutingPolicy, now: float) -> tuple[Seen, ...]:
     """The replicas that this reader may use: of the policy's zone, or else of any."""
-    replicas = topology.replicas
-    near = tuple(seen for seen in replicas if objection_to(seen, demands, policy, now) is None)
-    if near or not policy.zone:
-        return near
-    return tuple(seen for seen in replicas if objection_to(seen, demands, policy, now, waived=ZONE_WAIVED) is None)
+    # A replica that is not eligible may be recent enough for a reader who says how recent that is, and for nobody else.
+    near = topology.eligible if demands.max_staleness is None else topology.replicas
+    found = tuple(seen for seen in near if objection_to(seen, demands, policy, now) is None)
+    if found or not policy.zone:
+        return found
+    far = topology.replicas
+    return tuple(seen for seen in far if objection_to(seen, demands, policy, now, waived=ZONE_WAIVED) is None)
 
 
 def still_pinned(

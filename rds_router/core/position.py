@@ -113,9 +113,7 @@ class MySQLGtidSet:
         if not isinstance(other, MySQLGtidSet):
             return False
         mine = dict(self.ranges)
-        return all(
-            _contains(mine.get(source, ()), wanted) for source, intervals in other.ranges for wanted in intervals
-        )
+        return all(_contain(mine.get(source, ()), wanted) for source, wanted in other.ranges)
 
     def union(self, other: Position, /) -> MySQLGtidSet:
         """The transactions of both sets. Raises TypeError if ``other`` is of another flavour."""
@@ -354,6 +352,12 @@ def _joined(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
         else:
             joined.append((first, last))
     return tuple(joined)
+
+
+def _contain(intervals: tuple[Interval, ...], wanted: tuple[Interval, ...]) -> bool:
+    """True if all that is wanted is in them: in one of them, as where nothing is missing, or each in some."""
+    is_in_one = _contains(intervals, (wanted[0][0], wanted[-1][1]))
+    return is_in_one or (len(wanted) > 1 and all(_contains(intervals, each) for each in wanted))
 
 
 def _contains(intervals: tuple[Interval, ...], wanted: Interval) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -57,21 +58,7 @@ class Token:
     @classmethod
     def parse(cls, text: str, /) -> Token:
         """Read what ``str(token)`` wrote. Raises ValueError, naming the text, on anything else."""
-        found: dict[str, str] = {}
-        for item in text.split(";"):
-            name, colon, rest = item.partition(":")
-            key = name if name in _WORDS else "position"
-            if not colon or key in found:
-                raise _malformed(text)
-            found[key] = rest if name in _WORDS else item
-        cluster, time, position = found.get("cluster", ""), found.get("time"), found.get("position")
-        if not (_CLUSTER.fullmatch(cluster) and (time is None or _SECONDS.fullmatch(time)) and (time or position)):
-            raise _malformed(text)
-        return cls(
-            position=None if position is None else parse_position(position),
-            time=None if time is None else float(time),
-            cluster=cluster,
-        )
+        return _parsed(text)
 
     def __str__(self) -> str:
         # What does not travel is shown all the same, and not read again: to leave it out would be to demand less.
@@ -90,6 +77,26 @@ class Token:
 _WORDS: Final = frozenset({"cluster", "time"})
 _CLUSTER: Final = re.compile(r"[A-Za-z0-9_.-]{0,64}")
 _SECONDS: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(text: str) -> Token:
+    """A client brings the same text with each request until he writes again, and many writes make a long one."""
+    found: dict[str, str] = {}
+    for item in text.split(";"):
+        name, colon, rest = item.partition(":")
+        key = name if name in _WORDS else "position"
+        if not colon or key in found:
+            raise _malformed(text)
+        found[key] = rest if name in _WORDS else item
+    cluster, time, position = found.get("cluster", ""), found.get("time"), found.get("position")
+    if not (_CLUSTER.fullmatch(cluster) and (time is None or _SECONDS.fullmatch(time)) and (time or position)):
+        raise _malformed(text)
+    return Token(
+        position=None if position is None else parse_position(position),
+        time=None if time is None else float(time),
+        cluster=cluster,
+    )
 
 
 def _later(one: float | None, other: float | None) -> float | None:

@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 from flask import Flask, Response, current_app, g, request, session
-from sqlalchemy import Table
-from sqlalchemy.sql import visitors
 
 from blog.models import db
 from rds_router.captured import Routed
@@ -130,7 +128,7 @@ def steps_of(records: Iterable[Routed]) -> list[Step]:
 def _step(record: Routed) -> Step:
     decision = record.decision
     return Step(
-        queries=(_query(record.clause),),
+        queries=(_query(record),),
         server=decision.target,
         is_replica=decision.is_replica,
         lag=decision.topology[decision.target].lag if decision.is_replica else 0.0,
@@ -147,17 +145,14 @@ def _why(decision: Decision) -> str:
     return words.replace("replica", decision.detail, 1)
 
 
-def _query(clause: Any) -> str:
+def _query(record: Routed) -> str:
     """What a query does and to which tables, in a few words."""
-    table = getattr(clause, "local_table", None)
+    table = getattr(record.clause, "local_table", None)
     if table is not None:
         return f"flush {table.name}"
-    verb = next((verb for verb in _VERBS if getattr(clause, f"is_{verb.lower()}", False)), "query")
-    found: list[Any] = [getattr(clause, "table", None)]
-    if hasattr(clause, "get_children"):
-        found += visitors.iterate(clause)
-    names = dict.fromkeys(each.name for each in found if isinstance(each, Table))
-    return f"{verb} {', '.join(names)}".strip()
+    verb = next((verb for verb in _VERBS if getattr(record.clause, f"is_{verb.lower()}", False)), "query")
+    # The verdict on the statement names them: nothing is looked for in it again.
+    return f"{verb} {', '.join(sorted(record.decision.statement.tables or ()))}".strip()
 
 
 _VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE")
