@@ -27,7 +27,7 @@ from rds_router.dialects.base import Dialect, Verdict
 from rds_router.errors import ConfigurationError, WrongServer
 from rds_router.login import Login
 from rds_router.patience import Patience
-from rds_router.primary_faults import OnFault, watch_primary
+from rds_router.primary_faults import OnFault, OwnWish, watch_primary
 from rds_router.servers import Target
 
 Part: TypeAlias = Literal["primary", "replica"]
@@ -51,6 +51,7 @@ class Engines:
         clock: Callable[[], float],
         on_engine: OnEngine | None = None,
         on_fault: OnFault | None = None,
+        is_own_wish: OwnWish = lambda server, error: False,
         known: Callable[[str], Report | None] = lambda name: None,
     ) -> None:
         """``known``: the last good report of a server."""
@@ -64,6 +65,7 @@ class Engines:
         )
         self._on_engine = on_engine
         self._on_fault = on_fault
+        self._is_own_wish = is_own_wish
         self._known = known
         self._clock = clock
         self._wires: dict[tuple[str, Part], weakref.WeakKeyDictionary[Any, drivers.Wire]] = {}
@@ -71,6 +73,7 @@ class Engines:
         self._names: weakref.WeakKeyDictionary[Engine, str] = weakref.WeakKeyDictionary()  # of those let go too
         self._parents: list[Pool] = []
         self._lock = threading.RLock()  # on_engine() may ask for another engine
+        self._wires_lock = threading.Lock()
 
     def get(self, name: str, part: Part) -> Engine:
         """The engine for this server in this role. Raises ConfigurationError for options it does not take."""
@@ -103,7 +106,9 @@ class Engines:
             self._hang_up(name, part)
 
     def _hang_up(self, name: str, part: Part) -> None:
-        for wire in list(self._wires.pop((name, part), {}).values()):
+        with self._wires_lock:
+            wires = list(self._wires.pop((name, part), {}).values())
+        for wire in wires:
             wire.hang_up()
 
     def relist(self, servers: Iterable[Target]) -> None:
@@ -166,6 +171,7 @@ class Engines:
     def forked(self) -> None:
         """In a forked child: forget the parent's sockets without closing them (R13)."""
         self._lock = threading.RLock()  # on_engine() may ask for another engine
+        self._wires_lock = threading.Lock()
         self._wires = {}
         for engine in self._all():
             # Kept, not only not closed: some drivers say goodbye to the server when a connection is collected.
@@ -202,7 +208,7 @@ class Engines:
             if part == "primary" and self._policy.session_tracking:
                 event.listen(engine, "connect", drivers.track_positions)
             if part == "primary" and self._on_fault is not None:
-                watch_primary(engine, name, self._verdict_of, self._on_fault)
+                watch_primary(engine, name, self._verdict_of, self._on_fault, self._is_own_wish)
                 event.listen(engine, "checkout", drivers.refuse_hung_up)
                 event.listen(engine, "connect", functools.partial(self._recognise, name))
             if part == "replica" and self._policy.guard:
@@ -219,7 +225,7 @@ class Engines:
         """A new connection, that may have to be hung up while somebody waits for its answer."""
         wire = drivers.wire_of(connection)
         if wire is not None:
-            with contextlib.suppress(TypeError):  # one that takes no weak reference is not
+            with self._wires_lock, contextlib.suppress(TypeError):  # one that takes no weak reference is not
                 self._wires.setdefault((name, part), weakref.WeakKeyDictionary())[connection] = wire
 
     def _recognise(self, name: str, connection: Any, record: object) -> None:

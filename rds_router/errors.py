@@ -87,8 +87,11 @@ class ReadElsewhere(RouterError):
     """A read that waits for the primary need not: replicas may answer again. It is decided anew; nobody sees this."""
 
 
-class WrongServer(RouterError):
-    """A new connection to the primary leads to a server that is not it. The router tries again; nobody sees this."""
+class WrongServer(NoPrimary):
+    """A new connection to the primary leads to a server that is not it. The router tries again.
+
+    Only who connects past the router, to an engine of his own choice, sees this. Others see NoPrimary.
+    """
 
 
 class PrimaryChanged(RouterError):

@@ -85,6 +85,16 @@ class MissConfirmed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MissUnconfirmed(Event):
+    """A lookup found nothing on a replica, and there was no primary to ask: the replica's answer stands."""
+
+    level = logging.INFO
+
+    server: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class ServersListed(Event):
     """The cluster has other members than before."""
 

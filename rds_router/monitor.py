@@ -8,6 +8,7 @@ of the router, not at import; they end with :meth:`Monitor.close`, and start ane
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -30,6 +31,8 @@ from rds_router.dialects.blue_green import BLUE_GREEN, switchover
 from rds_router.dialects.heartbeat import Heartbeat, heartbeat_for, is_young
 from rds_router.servers import Target
 from rds_router.sharing import Sharing
+
+_log = logging.getLogger("rds_router")
 
 
 class Prober:
@@ -214,6 +217,7 @@ class Monitor:
         self._begun = {prober.name: 0 for prober in self.probers}
         self._done = {prober.name: 0 for prober in self.probers}
         self._turned = threading.Condition()
+        self._told: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Monitor: {len(self._threads)} of {len(self.probers)} servers watched>"
@@ -337,8 +341,21 @@ class Monitor:
     def turned(self, observation: Observation, dialect: Dialect) -> None:
         """A probe is done: publish it, and tell those who wait for it."""
         self._publish(observation, dialect)
+        self._end_turn(observation.server)
+
+    def stumbled(self, name: str, error: Exception) -> float:
+        """Something failed that is no news of the server: told once for each kind. Returns the seconds until the next
+        probe."""
+        self._end_turn(name)
+        kind = f"{name}: {type(error).__name__}"
+        if kind not in self._told:
+            self._told.add(kind)
+            _log.error("the news of %s could not be dealt with; it is asked on", name, exc_info=error)
+        return _AFTER_A_FAULT
+
+    def _end_turn(self, name: str) -> None:
         with self._turned:
-            self._done[observation.server] = self._begun[observation.server]
+            self._done[name] = self._begun[name]
             self._turned.notify_all()
 
 
@@ -346,28 +363,40 @@ def _watch(monitor: weakref.ref[Monitor], prober: Prober, stop: threading.Event,
     """The life of a monitor thread. It holds no reference that keeps a forgotten router alive."""
     try:
         while not stop.is_set():
-            owner = monitor()
-            if owner is None or not owner.watches(prober):
+            try:
+                pause = _ask(monitor, prober, stop, wake)
+            except Exception as error:  # a fault of ours, or of somebody who was told: this server is watched on
+                owner = monitor()
+                pause = None if owner is None else owner.stumbled(prober.name, error)
+                del owner
+            if pause is None:
                 break
-            owner.began(prober.name)
-            # After that: who hurries from now on waits for the probe after this one.
-            is_asked = wake.is_set()
-            wake.clear()
-            as_primary, sharing = owner.is_writer(prober.name), owner.sharing
-            del owner
-            if sharing is None:
-                observation = prober.probe(as_primary=as_primary)
-            else:
-                observation = sharing.turn(prober, as_primary=as_primary, is_asked=is_asked, wake=wake)
-            owner = monitor()
-            if owner is None or stop.is_set() or not owner.watches(prober):
-                break
-            owner.turned(observation, prober.dialect)
-            pause = owner.pause(prober.name)
-            del owner
-            wake.wait(pause if sharing is None else sharing.pause(observation, pause))
+            wake.wait(pause)
     finally:
         prober.close()
+
+
+def _ask(monitor: weakref.ref[Monitor], prober: Prober, stop: threading.Event, wake: threading.Event) -> float | None:
+    """One probe, and its publication. Returns the seconds until the next one; None if nobody wants to know any more."""
+    owner = monitor()
+    if owner is None or not owner.watches(prober):
+        return None
+    owner.began(prober.name)
+    # After that: who hurries from now on waits for the probe after this one.
+    is_asked = wake.is_set()
+    wake.clear()
+    as_primary, sharing = owner.is_writer(prober.name), owner.sharing
+    del owner
+    if sharing is None:
+        observation = prober.probe(as_primary=as_primary)
+    else:
+        observation = sharing.turn(prober, as_primary=as_primary, is_asked=is_asked, wake=wake)
+    owner = monitor()
+    if owner is None or stop.is_set() or not owner.watches(prober):
+        return None
+    owner.turned(observation, prober.dialect)
+    pause = owner.pause(prober.name)
+    return pause if sharing is None else sharing.pause(observation, pause)
 
 
 class _Deadline:
@@ -415,6 +444,9 @@ _DEPLOYMENTS_STAY_AWAY: Final = 60.0
 """Seconds between two looks for a blue/green deployment; making one takes RDS many minutes."""
 _GRACE: Final = 0.2
 """Seconds by which a driver's own time-out, with its better error, may come first."""
+
+_AFTER_A_FAULT: Final = 1.0
+"""Seconds."""
 
 _parents: Final[list[Any]] = []
 

@@ -104,7 +104,7 @@ class Outage:
         """
         since, tried = time.monotonic(), None
         while True:
-            if self.is_on and not (is_read and self._topology().answers_since(self.since)):
+            if self.is_on and not (is_read and self.answers_reads):
                 try:
                     self.wait(since=since, tried="" if tried is None else in_short(tried), is_read=is_read)
                 except NoPrimary as error:
@@ -117,9 +117,23 @@ class Outage:
                 if tried is not None:
                     # Its probe goes well, a connection does not: no faster than that.
                     time.sleep(_RECONNECT_PAUSE * (0.5 + self._random()))
-                if time.monotonic() - since > self._longest_wait and not self.is_on:
+                until = min(since + self._longest_wait, _deadline.get() or float("inf"))
+                if time.monotonic() > until and not self.is_on:
+                    if isinstance(error, WrongServer):
+                        raise self.misled(error, since=since) from None
                     raise
                 tried = error
+
+    def misled(self, error: WrongServer, *, since: float) -> NoPrimary:
+        """What to raise when the way to the primary leads elsewhere, and the time to wait for another is over."""
+        self._probe()
+        topology, waited = self._topology(), time.monotonic() - since
+        self._events.emit(WriteRefused(topology.writer, round(waited, 3), str(error)))
+        text = (
+            f"{error}: its name may resolve to the old server for a while after a failover, or already to the new one;"
+            f" waited {waited:.1f} s (failover_timeout {self._policy.failover_timeout:g} s). Nothing was sent"
+        )
+        return NoPrimary(text, topology.primary_objections(), waited=waited)
 
     def end(self) -> float | None:
         """There is a primary: let everybody go. Returns how long there was none; None if there was one all the time."""
@@ -136,6 +150,11 @@ class Outage:
     def is_on(self) -> bool:
         """True while there is no primary, or it is in doubt."""
         return self.since is not None
+
+    @property
+    def answers_reads(self) -> bool:
+        """True if the primary may be read, if not written: it answers, or is not in doubt."""
+        return not self.is_on or self._topology().answers_since(self.since)
 
     @property
     def is_urgent(self) -> bool:

@@ -3,7 +3,9 @@
 1. It refuses a write that it took a moment ago (also at COMMIT): it is the primary no more. The whole pool is let go,
    not this connection only, and :class:`~rds_router.errors.PrimaryChanged` is raised.
 2. It is gone, or going (1053, 3032 and 57P01 are its last words): the pool is let go; the driver's error is raised.
-3. All else, a server that is full among it (1040), is left alone.
+3. All else, a server that is full among it (1040), is left alone; so is a write that was refused because the
+   transaction was made read-only by its owner (``SET TRANSACTION READ ONLY``, ``postgresql_readonly``). Errors that
+   do not tell that from 1 (1792, 25006) are followed by a look at the server itself, before anybody sees them.
 
 SQLAlchemy knows none of 1 and a part of 2 only: with ``pool_pre_ping`` a demoted server is handed out again and again.
 """
@@ -25,7 +27,13 @@ OnFault: TypeAlias = Callable[[str, BaseException, Verdict], None]
 """Called with the server's name, the driver's error and what it means, before the error reaches anybody."""
 
 
-def watch_primary(engine: Engine, server: str, verdict_of: Callable[[BaseException], Verdict], told: OnFault) -> None:
+OwnWish: TypeAlias = Callable[[str, BaseException], bool]
+"""With the server's name and the driver's error: the transaction is read-only by its owner's wish, not the server."""
+
+
+def watch_primary(
+    engine: Engine, server: str, verdict_of: Callable[[BaseException], Verdict], told: OnFault, is_own_wish: OwnWish
+) -> None:
     """Listen to the errors on an engine that leads to the primary."""
 
     @event.listens_for(engine, "handle_error")
@@ -37,7 +45,7 @@ def watch_primary(engine: Engine, server: str, verdict_of: Callable[[BaseExcepti
         if verdict is Verdict.GONE:
             context.is_disconnect = True
             told(server, error, verdict)
-        elif verdict is Verdict.READ_ONLY and context.connection is not None:
+        elif verdict is Verdict.READ_ONLY and context.connection is not None and not is_own_wish(server, error):
             context.is_disconnect = True
             told(server, error, verdict)
             return _primary_changed(wrapped, server, safe_to_repeat=not is_autocommitting(context.connection))

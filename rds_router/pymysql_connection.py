@@ -77,15 +77,18 @@ class ToldConnection(Connection):  # type: ignore[misc]  # PyMySQL has no types
     rds_is_told: bool = False
     """The server was asked to tell them."""
     _rds_patience: Patience | None = None
+    _rds_is_patient: bool = False
+    """It has no read_timeout of the user's own."""
     _read_timeout: float | None
     _rfile: Any
     _sock: Any
 
     def connect(self, sock: Any = None) -> None:
         patience = self._rds_patience
-        if patience is None or self._read_timeout is not None:
+        if patience is None or (self._read_timeout is not None and not self._rds_is_patient):
             super().connect(sock)
             return
+        self._rds_is_patient = True  # also when it connects once more: ping(reconnect=True) does
         # connect_timeout does not cover the handshake's reads.
         self._read_timeout = patience.seconds
         super().connect(sock)

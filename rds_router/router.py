@@ -37,7 +37,7 @@ from rds_router.dialects import dialect_for
 from rds_router.dialects.base import Dialect, Verdict
 from rds_router.discovery import Discovery, Find, Finder, found_by
 from rds_router.engines import Engines, OnEngine
-from rds_router.errors import NoServerAvailable, RouterClosed
+from rds_router.errors import NoServerAvailable, RouterClosed, WrongServer
 from rds_router.events import (
     CredentialsRenewed,
     DiscoveryFailed,
@@ -130,6 +130,7 @@ class Router(TokenRouter):
             clock=clock,
             on_engine=on_engine,
             on_fault=self._primary_failed if self.has_replicas else None,
+            is_own_wish=self._is_own_wish,
             known=lambda name: next((each.report for each in self._topology.servers if each.server.name == name), None),
         )
         self._load = self._engines.in_use
@@ -247,9 +248,18 @@ class Router(TokenRouter):
 
     def reach(self, connect: Callable[[Engine], _T], *, is_read: bool = False) -> _T:
         """``connect(engine)`` on the primary's engine; while there is no primary, wait for one (see outage)."""
-        is_waited_for = self.has_replicas and self.policy.failover_timeout
-        primary = self.primary_engine
-        return self._outage.reach(connect, primary, is_read=is_read) if is_waited_for else connect(primary())
+        if self.has_replicas and self.policy.failover_timeout:
+            return self._outage.reach(connect, self.primary_engine, is_read=is_read)
+        began = time.monotonic()
+        try:
+            return connect(self.primary_engine())
+        except WrongServer as error:
+            raise self._outage.misled(error, since=began) from None
+
+    @property
+    def primary_answers(self) -> bool:
+        """A read of the primary need not wait for one, as far as is known."""
+        return self._outage.answers_reads
 
     deadline = staticmethod(deadline)
 
@@ -406,6 +416,18 @@ class Router(TokenRouter):
     def not_found(self, error: Exception) -> None:
         """Nobody tells who the servers are: the list stays."""
         self.events.emit(DiscoveryFailed(one_line(error, self._engines.url(self._topology.writer))))
+
+    def _is_own_wish(self, server: str, error: BaseException) -> bool:
+        """The primary, asked now, takes writes: the transaction was read-only, by its owner's wish."""
+        if server != self._topology.writer or not self._dialect.may_be_own_wish(error) or not self._monitor.is_running:
+            return False
+        now = self.clock()
+        self._monitor.hurry((server,), self.policy.probe_timeout)
+        topology = self._topology
+        if topology.writer != server or not topology.has_primary_since(now):
+            return False
+        report = topology[server].report
+        return report is not None and report.is_writable is True  # and not only: it does not say
 
     def _primary_failed(self, server: str, error: BaseException, verdict: Verdict) -> None:
         if server == self._topology.writer and self._is_awake:  # else an old connection: the primary has moved already

@@ -30,8 +30,9 @@ from rds_router.core.scope import FRESH, Hold, Scope
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.token import Token
 from rds_router.core.trail import Trail
-from rds_router.errors import ReadElsewhere
-from rds_router.events import MissConfirmed
+from rds_router.errors import NoPrimary, ReadElsewhere
+from rds_router.events import MissConfirmed, MissUnconfirmed
+from rds_router.outage import deadline
 from rds_router.rerun import RerunningSession
 from rds_router.router import Router
 from rds_router.stale_writes import OPTION, with_origin
@@ -134,10 +135,16 @@ class RoutingSession(RerunningSession):
         """Behind get(), get_one() and Query.get(): a miss on a replica is asked of the primary."""
         look = functools.partial(super()._get_impl, entity, *arguments, **options)
         self._answering = None
-        found = look()
-        if found is None and (server := self._doubted_miss(options.get("execution_options"))):
-            found = look()
-            self._confirmed(server, _name_of(entity), found is not None)
+        found, before = look(), self._scope
+        what = _name_of(entity)
+        if found is None and (server := self._doubted_miss(what, options.get("execution_options"))):
+            try:
+                with deadline(0.0):
+                    found = look()
+            except NoPrimary:
+                self._unconfirmed(server, what, before)
+            else:
+                self._confirmed(server, what, found is not None)
         return found
 
     def confirmed_or(self, missing: type[Exception], ask: Callable[[], _T], what: str) -> _T:
@@ -146,21 +153,27 @@ class RoutingSession(RerunningSession):
         try:
             return ask()
         except missing:
-            server = self._doubted_miss()
+            before, server = self._scope, self._doubted_miss(what)
             if server is None:
                 raise
-        try:
-            found = ask()
-        except missing:
-            self._confirmed(server, what, was_found=False)
+            try:
+                with deadline(0.0):
+                    found = ask()
+            except missing:
+                self._confirmed(server, what, was_found=False)
+                raise
+            except NoPrimary:
+                self._unconfirmed(server, what, before)
+            else:
+                self._confirmed(server, what, was_found=True)
+                return found
             raise
-        self._confirmed(server, what, was_found=True)
-        return found
 
-    def _doubted_miss(self, options: Mapping[str, Any] | None = None) -> str | None:
+    def _doubted_miss(self, what: str, options: Mapping[str, Any] | None = None) -> str | None:
         """After a look that found nothing: the replica to blame, if the primary is to be asked. It will be from now on.
 
-        Not if the reader himself said that old answers will do.
+        Not if the reader himself said that old answers will do, nor while there is no primary: nobody waits for one to
+        be told once more that there is nothing.
         """
         router, server = self._router, self._replica_answering()
         if router is None or server is None or not router.policy.confirm_misses:
@@ -170,6 +183,9 @@ class RoutingSession(RerunningSession):
             contract = asked(contract or router.policy.contract, wish)
         if contract is not None and not (contract.own_writes or contract.monotonic):
             return None
+        if not router.primary_answers:
+            self._unconfirmed(server, what, self._scope)
+            return None
         # What belongs to the row that the replica lacks, it lacks too.
         self._hold(Hold.READ, wrote=False)
         return server
@@ -177,6 +193,12 @@ class RoutingSession(RerunningSession):
     def _confirmed(self, server: str, what: str, was_found: bool) -> None:
         if self._router is not None:
             self._router.events.emit(MissConfirmed(server, what, was_found))
+
+    def _unconfirmed(self, server: str, what: str, before: Scope) -> None:
+        """The replica's answer stands, and so does what was known before the primary was to be asked."""
+        self._scope = before
+        if self._router is not None:
+            self._router.events.emit(MissUnconfirmed(server, what))
 
     def begin(self, nested: bool = False) -> SessionTransaction:
         """As Session.begin(). With a savepoint the transaction is on the primary: in AUTOCOMMIT a replica has none."""

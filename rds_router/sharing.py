@@ -224,9 +224,12 @@ class Sharing:
         """Told once for each kind of it."""
         if isinstance(error, OSError) and error.errno == errno.ENOENT and self._is_open:
             # The last of the others took the files away while this one came.
-            with suppress(OSError):
-                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                _own_directory(self._directory.parent)
+                _own_directory(self._directory)
                 return
+            except OSError as another:
+                error = another
         why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
         if why not in self._told and len(self._told) < _MAX_TOLD:
             self._told.add(why)

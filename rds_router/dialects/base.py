@@ -68,6 +68,8 @@ class Dialect:
     """Statements that make a new replica connection refuse writes."""
     verdict_of_error: Callable[[BaseException], Verdict]
     """What a DBAPI error means; takes the driver's own exception (SQLAlchemy's ``.orig``)."""
+    may_be_own_wish: Callable[[BaseException], bool] = lambda error: False
+    """Of a READ_ONLY error: it may be the transaction that is read-only, by its owner's wish, and not the server."""
     started: str | None = None
     """SQL whose single value tells the server's start, the same each time: asked once for each connection, which ends
     with the server's run. None: the probe's report says which run it is, or nobody does."""

@@ -6,7 +6,7 @@ from rds_router.core.observation import Report, Role
 from rds_router.core.position import MariaDBGtidList
 from rds_router.dialects.base import Answers, Dialect, Query, Row
 from rds_router.dialects.heartbeat import MYSQL_NOW
-from rds_router.dialects.mysql import READ_ONLY_SESSION, role_of, seconds_behind, verdict_of_error
+from rds_router.dialects.mysql import READ_ONLY_SESSION, may_be_own_wish, role_of, seconds_behind, verdict_of_error
 from rds_router.dialects.reading import first_row, furthest, is_on, rows_of, seconds_of, text_of
 
 
@@ -102,6 +102,7 @@ MARIADB = Dialect(
     parse_position=MariaDBGtidList.parse,
     guard=READ_ONLY_SESSION,
     verdict_of_error=verdict_of_error,
+    may_be_own_wish=may_be_own_wish,
     started=(
         "SELECT CAST(UNIX_TIMESTAMP() - VARIABLE_VALUE AS SIGNED) FROM information_schema.GLOBAL_STATUS"
         " WHERE VARIABLE_NAME = 'UPTIME'"

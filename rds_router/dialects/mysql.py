@@ -72,6 +72,12 @@ def verdict_of_error(error: BaseException, /) -> Verdict:
     return Verdict.STATEMENT
 
 
+def may_be_own_wish(error: BaseException, /) -> bool:
+    """A server that takes no writes says 1290, 1836 or the like; this is said of transactions, its own defaults among
+    them."""
+    return code_of(error) == 1792  # ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
+
+
 def code_of(error: BaseException) -> int | None:
     """The server's or the driver's number of an error, whichever driver raised it."""
     for code in (getattr(error, "errno", None), *error.args[:1]):
@@ -144,6 +150,7 @@ MYSQL = Dialect(
     parse_position=MySQLGtidSet.parse,
     guard=READ_ONLY_SESSION,
     verdict_of_error=verdict_of_error,
+    may_be_own_wish=may_be_own_wish,
     # Both count from the statement's start: their difference is the second in which the server began, always.
     started=(
         "SELECT CAST(UNIX_TIMESTAMP() - VARIABLE_VALUE AS SIGNED) FROM performance_schema.global_status"

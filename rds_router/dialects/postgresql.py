@@ -65,6 +65,11 @@ def verdict_of_error(error: BaseException, /) -> Verdict:
     return _VERDICT.get(state) or _VERDICT_OF_CLASS.get(state[:2]) or Verdict.STATEMENT
 
 
+def may_be_own_wish(error: BaseException, /) -> bool:
+    """``SET TRANSACTION READ ONLY`` refuses in the same words as ``default_transaction_read_only`` and a standby."""
+    return _sqlstate_of(error) == "25006"
+
+
 def _verdict_without_sqlstate(error: BaseException, text: str) -> Verdict:
     # libpq tells a refused connection in words only, in the server's language; whatever else an
     # OperationalError without SQLSTATE says, there is no connection.
@@ -190,4 +195,5 @@ POSTGRESQL = Dialect(
     parse_position=Lsn.parse,
     guard=("SET default_transaction_read_only = on",),
     verdict_of_error=verdict_of_error,
+    may_be_own_wish=may_be_own_wish,
 )

@@ -144,6 +144,36 @@ def test_a_refused_write_or_commit_has_done_nothing(stand: Stand) -> None:
     assert stand.numbers() == ([1, 3] if stand.c.engine == "postgresql" else [3])
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_transaction_that_its_owner_made_read_only(engine: str, request: pytest.FixtureRequest) -> None:
+    """What it refuses says nothing of the server, which is looked at: the driver's own error, the pool stays, and the
+    next write goes through at once. (1792 and 25006 are what a demoted server may say too.)"""
+    c: Cluster = request.getfixturevalue(f"{engine}_cluster")
+    run(c.primary.url, "CREATE TABLE IF NOT EXISTS faults (id INT PRIMARY KEY)", "DELETE FROM faults")
+    with watching(c, probe_interval=30.0, failover_timeout=20.0) as (router, events):
+        assert router.refresh()
+        stand = Stand(c, router, events)
+        stand.write(1)
+        pool = router.primary_engine().pool
+        with RoutingSession(router=router) as session:
+            options = {"postgresql_readonly": True} if engine == "postgresql" else {}
+            connection = session.connection(execution_options=options)
+            if engine != "postgresql":
+                connection.exec_driver_sql("COMMIT")
+                connection.exec_driver_sql("START TRANSACTION READ ONLY")
+            with pytest.raises(DBAPIError) as raised:
+                insert(session, 2)
+            assert not isinstance(raised.value, PrimaryChanged)
+            assert not raised.value.connection_invalidated
+            session.rollback()
+        stand.write(3)
+        assert stand.numbers() == [1, 3]
+        assert router.primary_engine().pool is pool
+        assert router.events.counts["PrimarySuspected"] == 0
+    run(c.primary.url, "DROP TABLE faults")
+    c.wait_caught_up(timeout=30.0)
+
+
 def test_writes_wait_for_a_promotion(stand: Stand) -> None:
     """The primary is killed: a transaction that begins waits, and is done once on the new one; a transaction that was
     under way fails, and is not run again by itself."""

@@ -248,3 +248,20 @@ def test_no_number_has_two_meanings() -> None:
     ]
     assert len(numbers) == len(set(numbers))
     assert all(len(state) == 5 for state in postgresql_module._VERDICT)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "error", "may_be"),
+    [
+        (MYSQL, pymysql.err.OperationalError(1792, "Cannot execute statement in a READ ONLY transaction."), True),
+        (MARIADB, ConnectorError(1792, "Cannot execute statement in a READ ONLY transaction."), True),
+        (MYSQL, pymysql.err.OperationalError(1290, READ_ONLY_1290), False),
+        (MARIADB, pymysql.err.OperationalError(1836, "Running in read-only mode"), False),
+        (POSTGRESQL, psycopg.errors.ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction"), True),
+        (POSTGRESQL, StateError("recovery is in progress", pgcode="55000"), False),
+        (SQLITE, sqlite3.OperationalError("attempt to write a readonly database"), False),
+        (GENERIC, ValueError("25006"), False),
+    ],
+)
+def test_which_refusals_may_be_the_transactions_own(dialect: Any, error: Exception, may_be: bool) -> None:
+    assert dialect.may_be_own_wish(error) is may_be

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import make_url
 
-from rds_router import drivers
+from rds_router import Router, drivers
 from rds_router.core.position import MySQLGtidSet
 
 
@@ -102,3 +104,32 @@ def test_many_told_gtids_become_one_set() -> None:
     assert str(MySQLGtidSet.parse(told.rds_told() or "")) == f"{uuid}:1-1000"
     told.rds_forget(None)
     assert told.rds_told() == ""
+
+
+class _Held:
+    """Stands for a connection and its wire. While it is noted, somebody hangs up."""
+
+    def __init__(self, hang_up: Callable[[], None]) -> None:
+        self.is_hung_up = False
+        self.thread = threading.Thread(target=hang_up)
+
+    def __hash__(self) -> int:
+        if self.thread.ident is None:
+            self.thread.start()
+            self.thread.join(0.2)
+        return 1
+
+    def hang_up(self) -> None:
+        self.is_hung_up = True
+
+
+def test_a_connection_that_is_noted_while_its_server_is_hung_up_on_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Threads connect while another one learns that the server is silent."""
+    monkeypatch.setattr(drivers, "wire_of", lambda connection: connection)
+    with Router("sqlite:///p.db", ["sqlite:///r.db"]) as router:
+        held = _Held(lambda: router._engines._hang_up("r", "replica"))
+        router._engines._note("r", "replica", held, None)
+        held.thread.join(20)
+    assert held.is_hung_up

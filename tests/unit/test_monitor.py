@@ -152,6 +152,30 @@ def test_the_pause_before_the_next_probe_is_the_server_s_own() -> None:
     assert len(rarely.asked) == 1
 
 
+def test_a_fault_in_dealing_with_the_news_ends_no_thread(
+    monitor: Monitor,
+    probers: tuple[Answering, Answering],
+    published: list[Observation],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever waits for the probe is told that it is over; the server is asked on; each kind is logged once."""
+    faults = [RuntimeError("no place"), RuntimeError("no place"), KeyError("r1")]
+
+    def publish(news: Observation, dialect: Any) -> None:
+        if news.server == "r1" and faults:
+            raise faults.pop(0)
+        published.append(news)
+
+    monitor._publish = publish
+    monitor.start()
+    for _ in range(4):
+        assert monitor.refresh(PATIENCE)
+    assert faults == []
+    assert [news.server for news in published].count("r1") >= 1
+    logged = [record for record in caplog.records if "could not be dealt with" in record.getMessage()]
+    assert [record.exc_info[0] for record in logged if record.exc_info] == [RuntimeError, KeyError]
+
+
 def test_close_ends_the_threads_and_their_connections(monitor: Monitor, probers: tuple[Answering, Answering]) -> None:
     monitor.start()
     assert monitor.refresh(PATIENCE)

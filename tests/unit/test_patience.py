@@ -181,6 +181,29 @@ def test_a_connection_with_a_read_timeout_of_the_users_own_is_an_ordinary_one(pa
     assert made._read_timeout == 30
 
 
+def test_a_connection_that_connects_once_more_stays_patient(
+    patience: Patience, sockets: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ping(reconnect=True) does."""
+    from pymysql.connections import Connection
+
+    from rds_router.pymysql_connection import connection_class
+
+    limits: list[float] = []
+
+    def connect(made: Any, sock: Any = None) -> None:
+        limits.append(made._read_timeout)
+        made._sock, made._rfile = sockets[0], sockets[0].makefile("rb")
+
+    monkeypatch.setattr(Connection, "connect", connect)
+    made = connection_class(patience)(defer_connect=True)
+    for _ in range(2):
+        made.connect()
+        assert isinstance(made._rfile.raw, _PatientReader)
+        assert made._read_timeout == patience.seconds / 2
+    assert limits == [patience.seconds, patience.seconds], "of the handshake"
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [({}, 2.0), ({"pool_timeout": 7}, 7.0), ({"poolclass": QueuePool}, 30.0), ({"poolclass": NullPool}, None)],

@@ -231,6 +231,24 @@ def test_files_that_another_took_away_are_made_anew(hire: Hire, tmp_path: Path, 
     assert (other.prober.asked, worker.events) == (0, [])
 
 
+@pytest.mark.parametrize("which", [".", "cluster"])
+def test_what_another_user_put_in_its_place_is_not_used(hire: Hire, tmp_path: Path, which: str) -> None:
+    """The files went away, and a directory that others may enter stands there: it is told, and asked for itself."""
+    worker = hire()
+    module.shutil.rmtree(tmp_path / "private")
+    (tmp_path / "private").mkdir(mode=0o700)
+    if which == ".":
+        (tmp_path / "private").chmod(0o777)
+    else:
+        (tmp_path / "private" / "cluster").symlink_to(tmp_path / "nowhere")
+    worker.turn()
+    worker.turn(is_asked=True)
+    (event,) = worker.events
+    assert "is not a directory of this user's alone" in event.why
+    assert worker.prober.asked == 2
+    assert list(tmp_path.glob("private/*/*")) == []
+
+
 @pytest.mark.parametrize("mode", [0o755, 0o777])
 def test_a_directory_that_others_may_enter_is_not_used(hire: Hire, tmp_path: Path, mode: int) -> None:
     """It is told, and this process asks for itself."""
