@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine.base import OptionEngine
 from sqlalchemy.pool import PoolProxiedConnection
 
 
@@ -40,6 +41,7 @@ class RoutedEngine(Engine):
     def connect(self) -> Connection:
         """A connection to the server of the moment."""
         connection: Connection = self._reach(lambda engine: engine.connect())
+        connection.engine = _Moment(connection.engine, self)
         return connection
 
     @contextmanager
@@ -60,3 +62,21 @@ class RoutedEngine(Engine):
     def dispose(self, close: bool = True) -> None:
         """Dispose of the pool of the moment's server."""
         self._choose().dispose(close=close)
+
+
+class _Moment(OptionEngine):
+    """A connection's real engine, which counts as the RoutedEngine that it was asked for by.
+
+    A Session keeps a connection under its ``engine`` and looks it up under its own ``bind``: if these two differ, each
+    of its statements has a connection and a transaction of its own.
+    """
+
+    def __init__(self, real: Engine, asked: RoutedEngine) -> None:
+        super().__init__(real, {})
+        self._asked = asked
+
+    def __eq__(self, other: object) -> bool:
+        return other is self._asked or (isinstance(other, _Moment) and other._asked is self._asked)
+
+    def __hash__(self) -> int:
+        return hash(self._asked)
