@@ -12,7 +12,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, cast
 
-from sqlalchemy import event
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import InvalidatePoolError
 
@@ -63,8 +62,8 @@ def through_proxy(url: URL) -> dict[str, Any]:
 def not_installed(url: URL, error: ImportError) -> ConfigurationError:
     """What to say when the driver that a URL names, or leaves to SQLAlchemy, is not there."""
     return ConfigurationError(
-        f"{url.render_as_string(hide_password=True)} needs a driver that is not installed ({error}): install it, or "
-        "name another one in the URL, as in mysql+pymysql or postgresql+psycopg"
+        f"{url.set(query={}).render_as_string(hide_password=True)} needs a driver that is not installed ({error}): "
+        "install it, or name another one in the URL, as in mysql+pymysql or postgresql+psycopg"
     )
 
 
@@ -83,10 +82,12 @@ def improve(
         return
     connect = taught or engine.dialect.connect
 
-    @event.listens_for(engine, "do_connect")
-    def do_connect(dialect: Any, record: Any, arguments: Any, parameters: dict[str, Any]) -> Any:
-        with _within(patience, dialect) if patience is not None else nullcontext():
+    def open_one(*arguments: Any, **parameters: Any) -> Any:
+        with _within(patience, engine.dialect) if patience is not None else nullcontext():
             return opening(connect, arguments, {**limits, **parameters})
+
+    # Not as a listener to "do_connect": SQLAlchemy stops at the first that connects, and those are the user's.
+    engine.dialect.connect = open_one  # type: ignore[method-assign]
 
 
 @contextmanager

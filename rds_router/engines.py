@@ -27,11 +27,30 @@ from rds_router.dialects.base import Dialect, Verdict
 from rds_router.errors import ConfigurationError, WrongServer
 from rds_router.login import Login
 from rds_router.patience import Patience
-from rds_router.primary_faults import OnFault, OwnWish, watch_primary
+from rds_router.primary_faults import OnFault, OwnWish, is_autocommitting, watch_primary
 from rds_router.servers import Target
 
 Part: TypeAlias = Literal["primary", "replica"]
 OnEngine: TypeAlias = Callable[[Engine, str, Part], None]
+
+
+def for_each_role(
+    common: Mapping[str, Any] | None, of_replicas: Mapping[str, Any] | None, *, has_replicas: bool
+) -> dict[Part, dict[str, Any]]:
+    """Engine options of the primary, and of the replicas, which have those for all and their own.
+
+    A common ``isolation_level`` is the primary's: how replicas run is for ``replica_transactions`` to say, unless they
+    have one of their own. Raises ConfigurationError for what would lead every engine to the same server.
+    """
+    options, own = dict(common or {}), dict(of_replicas or {})
+    misleading = sorted({"creator", "async_creator", "pool"} & {*options, *own})
+    if misleading and has_replicas:
+        raise ConfigurationError(
+            f"the engine option {misleading[0]!r} connects every engine to the same server, whatever its URL: leave it "
+            "out, and use credentials= for passwords, connect_args for the driver, or on_engine= to change each engine"
+        )
+    shared = {key: value for key, value in options.items() if key != "isolation_level"}
+    return {"primary": options, "replica": {**shared, **own}}
 
 
 class Engines:
@@ -43,8 +62,7 @@ class Engines:
         *,
         policy: RoutingPolicy,
         dialect: Callable[[], Dialect],
-        primary_options: Mapping[str, Any],
-        replica_options: Mapping[str, Any],
+        options: Mapping[Part, Mapping[str, Any]],
         login: Login,
         heard: Callable[[str], float],
         ask: Callable[[str], None],
@@ -58,7 +76,7 @@ class Engines:
         self._targets = dict(servers)
         self._policy = policy
         self._dialect = dialect
-        self._options: dict[Part, Mapping[str, Any]] = {"primary": primary_options, "replica": replica_options}
+        self._options = options
         self._login = login
         self._patience: Callable[[str], Patience] = lambda name: Patience(
             name, policy.read_deadline, clock=clock, heard=lambda: heard(name), ask=lambda: ask(name)
@@ -209,10 +227,11 @@ class Engines:
                 event.listen(engine, "connect", drivers.track_positions)
             if part == "primary" and self._on_fault is not None:
                 watch_primary(engine, name, self._verdict_of, self._on_fault, self._is_own_wish)
-                event.listen(engine, "checkout", drivers.refuse_hung_up)
                 event.listen(engine, "connect", functools.partial(self._recognise, name))
+            if self._on_fault is not None:
+                event.listen(engine, "checkout", drivers.refuse_hung_up)
             if part == "replica" and self._policy.guard:
-                event.listen(engine, "connect", self._guard)
+                event.listen(engine, "connect", functools.partial(self._guard, not is_autocommitting(engine)))
             if self._on_engine is not None:
                 self._on_engine(engine, name, part)
             self._engines[part][name], self._names[engine] = engine, name
@@ -252,13 +271,13 @@ class Engines:
         if is_another_server(known, found) or is_on_earlier_timeline(found, known):
             raise WrongServer(f"{name} led to another server than the one that was probed under this name")
 
-    def _guard(self, connection: Any, record: object) -> None:
+    def _guard(self, is_in_transaction: bool, connection: Any, record: object) -> None:
         """R9: a new replica connection refuses writes, whatever the classifier says."""
         cursor = connection.cursor()
         try:
             for statement in self._dialect().guard:
                 cursor.execute(statement)
-            if self._policy.replica_transactions == "snapshot":
+            if is_in_transaction:
                 # PostgreSQL's SET is undone with its transaction, and the pool's reset rolls back.
                 connection.commit()
         finally:

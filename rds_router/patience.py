@@ -8,6 +8,10 @@ ends once neither the read nor a probe has been answered for ``seconds``. A read
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
+
+SILENT: Final = "has been silent for"
+"""In the driver's error, whichever driver it is: nobody was heard to die."""
 
 
 class Patience:
@@ -63,7 +67,4 @@ class Patience:
     @property
     def words(self) -> str:
         """What to say when giving up."""
-        return (
-            f"{self.server} has been silent for {self.seconds:g} s (read_deadline): it answered neither this read nor "
-            "a probe"
-        )
+        return f"{self.server} {SILENT} {self.seconds:g} s (read_deadline): it answered neither this read nor a probe"

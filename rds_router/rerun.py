@@ -1,7 +1,8 @@
 """A statement that its replica failed is run again elsewhere, if nothing of it was delivered and nothing was written.
 
 1. Refused as a write by a read-only replica: on the primary, and its shape is remembered (R9).
-2. The replica is gone, full, or lets nobody in: on another one, or on the primary if there is none (R10).
+2. The replica is gone, full, or lets nobody in: on another one, or on the primary if there is none (R10). A second one
+   that dies of the same statement is the last: the statement may be what kills them, and the primary is next.
 3. This process has no connection to it left: likewise, and nothing is wrong with the replica.
 4. Whatever else goes wrong is the caller's to see.
 """
@@ -17,6 +18,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 from rds_router.core.scope import Hold
 from rds_router.dialects.base import Verdict
 from rds_router.events import ReadRetried
+from rds_router.patience import SILENT
 from rds_router.read_transaction import take_out
 from rds_router.session_scope import ScopedSession
 
@@ -47,11 +49,19 @@ class RerunningSession(ScopedSession):
         if verdict in _SERVERS_FAULT or error.connection_invalidated:
             # R10: on another replica, or on the primary if there is none.
             router.lost(server, error.orig)
+            if self._is_second_death(verdict, error):
+                return False
             if (transaction := self.get_transaction()) is not None:
                 take_out(transaction, engine)
             self._leave(server)
             return True
         return False
+
+    def _is_second_death(self, verdict: Verdict, error: DBAPIError) -> bool:
+        """Not the first server that went away while it ran this statement: a silent one did not, as far as we know."""
+        was_reached = error.statement is not None and verdict is Verdict.GONE
+        self._deaths += was_reached and SILENT not in str(error.orig)
+        return self._deaths > 1
 
     def _leave(self, server: str) -> None:
         """This statement is not sent there again, and the transaction reads elsewhere from now on."""

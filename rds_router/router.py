@@ -36,7 +36,7 @@ from rds_router.credentials import Credentials, Tls
 from rds_router.dialects import dialect_for
 from rds_router.dialects.base import Dialect, Verdict
 from rds_router.discovery import Discovery, Find, Finder, found_by
-from rds_router.engines import Engines, OnEngine
+from rds_router.engines import Engines, OnEngine, for_each_role
 from rds_router.errors import NoServerAvailable, RouterClosed, WrongServer
 from rds_router.events import (
     CredentialsRenewed,
@@ -90,8 +90,6 @@ class Router(TokenRouter):
         random: Callable[[], float] = random.random,
     ) -> None:
         found = targets(primary, replicas)
-        options = dict(engine_options or {})
-        replica_options = {**options, **(replica_engine_options or {})}
         self.policy = policy or policy_for(found[0].url)
         self._contract = self.policy.contract
         self._is_plain = self._contract.is_plain
@@ -101,6 +99,7 @@ class Router(TokenRouter):
         self.healed_shapes: Counter[str] = Counter()
         """How often replicas refused statements of each shape; of the last 1024 shapes."""
         self.has_replicas = len(found) > 1 or discovery is not None
+        options = for_each_role(engine_options, replica_engine_options, has_replicas=self.has_replicas)
         self._finder = Finder(discovery, self, interval=discovery_interval, random=random)
         self.cluster = self.policy.cluster or causality.cluster_of(found[0].url)
         """What tokens call this cluster."""
@@ -122,8 +121,7 @@ class Router(TokenRouter):
             {each.server.name: each for each in found},
             policy=self.policy,
             dialect=lambda: self._dialect,
-            primary_options=options,
-            replica_options=replica_options,
+            options=options,
             login=login,
             heard=lambda name: self._topology.heard_at(name),
             ask=lambda name: self._monitor.wake(name),
@@ -139,7 +137,7 @@ class Router(TokenRouter):
             each,
             policy=self.policy,
             clock=clock,
-            connect_options=(options if each.server.is_primary else replica_options).get("connect_args", {}),
+            connect_options=options["primary" if each.server.is_primary else "replica"].get("connect_args", {}),
             opening=login.opening(each.url, each.server.name),
         )
         self._monitor = Monitor(

@@ -33,6 +33,7 @@ from rds_router.core.trail import Trail
 from rds_router.errors import NoPrimary, ReadElsewhere
 from rds_router.events import MissConfirmed, MissUnconfirmed
 from rds_router.outage import deadline
+from rds_router.replaced import statement_may_change
 from rds_router.rerun import RerunningSession
 from rds_router.router import Router
 from rds_router.stale_writes import OPTION, with_origin
@@ -57,8 +58,7 @@ class RoutingSession(RerunningSession):
     ) -> None:
         super().__init__(bind=bind, router=router, **options)
         self._has_binds = bool(options.get("binds"))
-        # What the call under way is.
-        self._statement: Any = None
+        # What the call under way asks for.
         self._call_wish: Wish = NO_WISH
         self._changing = 0
 
@@ -257,6 +257,8 @@ class RoutingSession(RerunningSession):
         if self._examines_writes:
             options["execution_options"] = with_origin(given)
         self._answering = None
+        if self.dispatch.do_orm_execute:
+            statement_may_change(self)
         is_change = getattr(statement, "is_dml", False)
         self._changing += is_change
         failed = self._failed
@@ -268,10 +270,11 @@ class RoutingSession(RerunningSession):
                         options["execution_options"][OPTION].settle(self._replica_answering())
                     return result
                 except (DBAPIError, NoConnectionLeft) as error:
-                    if not self._may_run_again(statement, error):
+                    if not self._may_run_again(self._statement, error):
                         raise
         finally:
-            self._failed = failed
+            if self._failed is not failed:
+                self._failed, self._deaths = failed, 0
             self._changing -= is_change
             self._statement, self._call_wish = outer
 

@@ -60,8 +60,12 @@ class ScopedSession(Session):
             stale_writes.listen()
         # A replica's, if the statement under way was sent to one. What leads there later may be another engine.
         self._answering: Engine | None = None
+        # The statement of the call under way.
+        self._statement: Any = None
         # Those that have failed it.
         self._failed: frozenset[str] = frozenset()
+        # How many of them went away while they ran it.
+        self._deaths = 0
 
     def _replica_answering(self) -> str | None:
         """The replica that the statement under way was sent to."""

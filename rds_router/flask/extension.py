@@ -266,7 +266,7 @@ def _replicas(app: Flask) -> list[ReplicaLike]:
 def _options(app: Flask, key: str) -> dict[str, Any]:
     given = app.config.setdefault(key, {})
     if not isinstance(given, Mapping):
-        raise ConfigurationError(f"{key} is {given!r}, but must be a dict of create_engine() arguments")
+        raise ConfigurationError(f"{key} is {shown(given)}, but must be a dict of create_engine() arguments")
     if not isinstance(given.get("connect_args", {}), Mapping):
         raise ConfigurationError(
             f"{key}['connect_args'] is {shown(given['connect_args'])}, but must be a dict of the driver's arguments"

@@ -109,7 +109,7 @@ def test_an_unknown_key_is_refused() -> None:
         ({"SQLALCHEMY_DATABASE_URI": 5}, "SQLALCHEMY_DATABASE_URI is 5, but must be a string, URL or Replica"),
         ({"SQLALCHEMY_DATABASE_URI": "mysql+pymysql://a:s3cr3t@h:port/d"}, "SQLALCHEMY_DATABASE_URI is not a URL"),
         ({"RDS_ROUTER_PRIMARY_NAME": 7}, "RDS_ROUTER_PRIMARY_NAME is 7, but must be a string"),
-        ({"SQLALCHEMY_ENGINE_OPTIONS": "x"}, "SQLALCHEMY_ENGINE_OPTIONS is 'x', but must be a dict of create_engine"),
+        ({"SQLALCHEMY_ENGINE_OPTIONS": "x"}, "SQLALCHEMY_ENGINE_OPTIONS is a str, but must be a dict of create_engine"),
         ({"SQLALCHEMY_ENGINE_OPTIONS": 5}, "SQLALCHEMY_ENGINE_OPTIONS is 5, but must be a dict of create_engine()"),
         (
             {"SQLALCHEMY_ENGINE_OPTIONS": {"connect_args": "s3cr3t"}},
@@ -126,7 +126,7 @@ def test_an_unknown_key_is_refused() -> None:
         ({"SQLALCHEMY_REPLICA_URIS": [PRIMARY]}, "primary:3306 is configured twice: name it once"),
         ({"SQLALCHEMY_REPLICA_URIS": ["postgresql://replica/blogdb"]}, "is postgresql, but the primary"),
         ({"SQLALCHEMY_REPLICA_URIS": ["nosuch://replica/blogdb"]}, "names the dialect 'nosuch'"),
-        ({"RDS_ROUTER_REPLICA_ENGINE_OPTIONS": "pool"}, "RDS_ROUTER_REPLICA_ENGINE_OPTIONS is 'pool'"),
+        ({"RDS_ROUTER_REPLICA_ENGINE_OPTIONS": "pool"}, "RDS_ROUTER_REPLICA_ENGINE_OPTIONS is a str"),
         (
             {"SQLALCHEMY_ENGINE_OPTIONS": {"pool_sise": 5}},
             "SQLALCHEMY_ENGINE_OPTIONS must be a dict of create_engine() ar",
