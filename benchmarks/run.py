@@ -59,7 +59,8 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("fleet", "benchmarks.fleet", "1 to 1,000 workers, 1 to 15 replicas, in simulation", 60, 4),
     Benchmark("micro", "benchmarks.micro", "the parts of a routed statement, by pytest-benchmark", 40, 15),
     Benchmark("routing", "benchmarks.routing", "CPU a statement, beside the peers in the same rounds", 60, 12),
-    Benchmark("tokens", "benchmarks.tokens", "own writes read again: commits and reads, beside MySQL Router", 60, 20),
+    Benchmark("tokens", "benchmarks.tokens", "own writes read again: commits and reads, beside MySQL Router", 70, 8),
+    Benchmark("peers", "benchmarks.peers.work", "the same blog through each peer: speed, staleness, outages", 220, 20),
     Benchmark("classify", "benchmarks.classify", "telling reads from writes; importing the package", 12, 4),
 )
 

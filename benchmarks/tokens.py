@@ -56,7 +56,7 @@ def measure(context: Context) -> Iterator[Section]:
     commits: list[list[Cell]] = []
     noises: list[Interval] = []
     broken: list[str] = []
-    for engine in ENGINES:
+    for engine in context.pick(ENGINES[:1], ENGINES):
         with contextlib.suppress(EngineMissing), context.own_cluster(engine, replicas=1) as c:
             found = True
             context.progress(0.05 + 0.3 * ENGINES.index(engine), f"{engine}: commits")
@@ -195,7 +195,7 @@ def _reads(c: Cluster, context: Context) -> Section:
         notes = ["Median of a new session's one SELECT; each way's own read without a token is its base."]
         if c.engine == "mysql":
             try:
-                through = _through_router(c, opened.enter_context(mysql_router(c)), opened)
+                through = _through_router(c, opened.enter_context(mysql_router(c)).url, opened)
                 notes.append(
                     f"MySQL Router {version('mysqlrouter')}, wait_for_my_writes=1 (its default), one connection."
                 )

@@ -44,9 +44,11 @@ def ways(c: Cluster, *, is_stale: bool) -> Iterator[list[Way]]:
         found.append(('rds_router, `after_write="any"`', no_tokens, None))
     with contextlib.ExitStack() as stack:
         if c.engine == "mysql":
-            found.append(("MySQL Router", {"kind": "proxy", "url": stack.enter_context(mysql_router(c))}, move_primary))
+            found.append(
+                ("MySQL Router", {"kind": "proxy", "url": stack.enter_context(mysql_router(c)).url}, move_primary)
+            )
         if c.engine == "postgresql":
-            found.append(("pgpool-II", {"kind": "proxy", "url": stack.enter_context(pgpool(c))}, None))
+            found.append(("pgpool-II", {"kind": "proxy", "url": stack.enter_context(pgpool(c)).url}, None))
         if c.engine != "mariadb":
             found.append(("aws wrapper", {"kind": "benchmarks.peers.aws:way"}, None))
         yield found

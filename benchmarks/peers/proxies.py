@@ -20,6 +20,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,14 @@ from rds_router.lab import Cluster, EngineMissing, LabError, Server, ports
 from rds_router.lab.cache import cache_dir
 
 _CLUSTER = "aaaaaaaa-0000-11f0-8000-000000000001"
+
+
+@dataclass(frozen=True, slots=True)
+class InFront:
+    """A proxy that runs."""
+
+    url: str
+    pid: int
 
 
 def version(program: str) -> str:
@@ -41,8 +50,8 @@ def version(program: str) -> str:
 
 
 @contextlib.contextmanager
-def mysql_router(c: Cluster) -> Iterator[str]:
-    """MySQL Router in front of a MySQL cluster; gives the URL of its port that splits reads from writes."""
+def mysql_router(c: Cluster) -> Iterator[InFront]:
+    """MySQL Router in front of a MySQL cluster; the URL is of its port that splits reads from writes."""
     programs = _router_folder()
     if not (programs / "bin" / "mysqlrouter").exists():
         raise EngineMissing("no MySQL Router here; to get it: .ci/servers/install.sh mysqlrouter")
@@ -54,13 +63,13 @@ def mysql_router(c: Cluster) -> Iterator[str]:
         _configure_router(home, programs, port, c)
         command = [str(programs / "bin" / "mysqlrouter"), "-c", str(home / "router.conf")]
         command += ["--user=root"] if os.getuid() == 0 else []
-        with running(command, home / "out", port, ports_to_release=[port]):
-            yield c.primary.url.replace(f":{c.primary.port}/", f":{port}/")
+        with running(command, home / "out", port, ports_to_release=[port]) as pid:
+            yield InFront(c.primary.url.replace(f":{c.primary.port}/", f":{port}/"), pid)
 
 
 @contextlib.contextmanager
-def pgpool(c: Cluster) -> Iterator[str]:
-    """pgpool-II in front of a PostgreSQL cluster; gives its URL."""
+def pgpool(c: Cluster) -> Iterator[InFront]:
+    """pgpool-II in front of a PostgreSQL cluster."""
     program = shutil.which("pgpool", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         raise EngineMissing("no pgpool here; to get it: apt-get install --no-install-recommends pgpool2")
@@ -75,8 +84,8 @@ def pgpool(c: Cluster) -> Iterator[str]:
                 os.chown(each, account.pw_uid, account.pw_gid)
             who = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
         files = ["-f", str(home / "pgpool.conf"), "-F", str(home / "pcp.conf"), "-a", str(home / "pool_hba.conf")]
-        with running([program, "-n", *files], home / "out", found[0], ports_to_release=found, **who):
-            yield c.primary.url.replace(f":{c.primary.port}/", f":{found[0]}/")
+        with running([program, "-n", *files], home / "out", found[0], ports_to_release=found, **who) as pid:
+            yield InFront(c.primary.url.replace(f":{c.primary.port}/", f":{found[0]}/"), pid)
 
 
 def _router_folder() -> Path:
@@ -86,7 +95,7 @@ def _router_folder() -> Path:
 @contextlib.contextmanager
 def running(
     command: Sequence[str], out: Path, port: int, *, ports_to_release: list[int], **options: Any
-) -> Iterator[None]:
+) -> Iterator[int]:
     with out.open("wb") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **options
@@ -101,7 +110,7 @@ def running(
                 raise LabError(f"{command[0]} does not listen: {out.read_text(errors='replace')[-2000:]}")
             time.sleep(0.05)
         time.sleep(1.0)  # it has yet to look at the servers
-        yield
+        yield process.pid
     finally:
         process.terminate()
         try:
