@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from rds_router.core.decision import Decision, Reason
@@ -35,7 +36,7 @@ class CatchingUp:
         self._policy = policy
         self._clock = clock
         self._events = events
-        self._in_vain: dict[Token | None, float] = {}
+        self._in_vain: dict[Token, float] = {}
 
     def looked_again(self, decision: Decision, monitor: Monitor, decide: Decide) -> Decision:
         """The decision, or another one once what it rests on was looked at again."""
@@ -43,8 +44,8 @@ class CatchingUp:
         token = decision.demanded
         if token is None or token.at == NOW.at or not monitor.is_running:
             return decision
-        # Who lacks one moment lacks the later ones too.
-        wanted = token if token.at is None else None
+        # Who lacks one moment lacks the later ones too; who lacks a position may have all that others are asked for.
+        wanted = token if token.at is None else replace(token, at=None)
         if now < self._in_vain.get(wanted, now):
             return decision
         if token.unplaced is not None and now - token.unplaced < policy.after_write_window:

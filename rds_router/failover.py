@@ -26,6 +26,7 @@ from sqlalchemy.orm import Session, scoped_session
 
 from rds_router import commit_marks
 from rds_router.commit_marks import Mark, Unresolvable
+from rds_router.core.token import Token
 from rds_router.dialects.base import Verdict
 from rds_router.errors import CommitInDoubt, ConfigurationError, NoPrimary, PrimaryChanged, StaleRead
 from rds_router.events import CommitResolved, TransactionRepeated
@@ -126,6 +127,8 @@ class _Attempt:
             if why == _LOST and is_committing and has_written:
                 if not self._was_committed(mark, error):
                     raise _Repeat(error, "its COMMIT was lost, and not done") from error
+                # It may have been done after the error: what is to be read behind is found out now.
+                self._session.read_after(Token(at=self._router.clock()))
             elif why:
                 raise _Repeat(error, why) from error
             else:

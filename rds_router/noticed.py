@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from rds_router.core.observation import Report
@@ -34,10 +34,39 @@ def listed(old: Topology, new: Topology) -> ServersListed | None:
     return None if before == now else ServersListed(tuple(sorted(now - before)), tuple(sorted(before - now)))
 
 
-def changes(old: Topology, new: Topology, acknowledged: Position | None = None) -> Iterator[Event]:
+_MOST: Final = 4096
+"""Commits between two probes: more than a process can do."""
+
+
+class Acknowledged:
+    """The positions of the commits that this process was told of, back to the primary's last probe but one.
+
+    Of what was done before that, the probe tells. A list takes an entry from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._before: list[Position] = []
+        self._now: list[Position] = []
+
+    def add(self, position: Position) -> None:
+        self._now.append(position)
+        if len(self._now) >= _MOST:  # nobody asks the primary
+            self.asked()
+
+    def asked(self) -> None:
+        """The primary was probed again."""
+        self._before, self._now = self._now, []
+
+    def __iter__(self) -> Iterator[Position]:
+        """The latest first."""
+        yield from reversed(self._now)
+        yield from reversed(self._before)
+
+
+def changes(old: Topology, new: Topology, acknowledged: Iterable[Position] = ()) -> Iterator[Event]:
     """The events between two snapshots, in the order in which a reader wants them.
 
-    ``acknowledged``: the position of the last commit that the former primary has told.
+    ``acknowledged``: the positions of the last commits that the former primary has told, the latest first.
     """
     if new.writer != old.writer:
         yield PrimaryMoved(old.writer, new.writer, new.generation)
@@ -51,14 +80,20 @@ def changes(old: Topology, new: Topology, acknowledged: Position | None = None) 
     yield from _twins(old, new)
 
 
-def _losses(old: Topology, new: Topology, acknowledged: Position | None) -> Iterator[Event]:
+def _losses(old: Topology, new: Topology, acknowledged: Iterable[Position]) -> Iterator[Event]:
     """What the former primary was last known to have, if the new one's history does not reach it."""
-    report = new[new.writer].report
-    known = [acknowledged, *(position for _, position in old.history[-1:])]
-    for had in known:
-        if report is not None and had is not None and _lacks(report, had):
-            yield WritesLost(old.writer, new.writer, str(had), str(report.branched or report.contents))
+    for had in (*acknowledged, *(position for _, position in old.history[-1:])):
+        if event := lost(old.writer, had, new):
+            yield event
             return
+
+
+def lost(server: str, had: Position, topology: Topology) -> WritesLost | None:
+    """What a former primary had, if the primary of the moment lacks it."""
+    report = topology[topology.writer].report
+    if report is None or not _lacks(report, had):
+        return None
+    return WritesLost(server, topology.writer, str(had), str(report.branched or report.contents))
 
 
 def _lacks(report: Report, had: Position) -> bool:

@@ -28,7 +28,6 @@ from rds_router.core import choice, health
 from rds_router.core.decision import Decision, Reason, decide, first_read, pinned_to
 from rds_router.core.observation import Observation
 from rds_router.core.policy import RoutingPolicy
-from rds_router.core.position import Position
 from rds_router.core.scope import FRESH, Scope, Sight
 from rds_router.core.statement import Kind, Statement
 from rds_router.core.topology import Drain, Server, Topology, evolve
@@ -49,7 +48,7 @@ from rds_router.forks import tell_when_forked
 from rds_router.last_resort import LastResort
 from rds_router.login import Login
 from rds_router.monitor import Monitor, Prober, one_line
-from rds_router.noticed import changes, listed
+from rds_router.noticed import Acknowledged, changes, listed
 from rds_router.outage import Outage, deadline
 from rds_router.routed_engine import RoutedEngine
 from rds_router.servers import ReplicaLike, Target, checked_url, policy_for, targets
@@ -115,7 +114,7 @@ class Router(TokenRouter):
         self._lock = threading.Lock()
         self._is_awake = not self.has_replicas
         self._is_closed = False
-        self.acknowledged: Position | None = None  # the last commit that the primary told: its heir must have it
+        self._acknowledged = Acknowledged()  # the last commits that the primary told: its heir must have them
         self._catching_up = CatchingUp(self.policy, clock, self.events)
         self._engines = Engines(
             {each.server.name: each for each in found},
@@ -395,10 +394,10 @@ class Router(TokenRouter):
                 self._monitor.wake(seen.server.name)
         if new.eligible:
             self._last_resort.over()
-        for event in changes(old, new, self.acknowledged):
+        for event in changes(old, new, self._acknowledged):
             self.events.emit(event)
-        if new.generation != old.generation:
-            self.acknowledged = None
+        if new.history is not old.history:
+            self._acknowledged.asked()
         self._outage.note(new)
 
     def relist(self, found: Iterable[Target]) -> None:

@@ -263,7 +263,7 @@ class ScopedSession(Session):
         if self._told is not None and router.policy.after_write != "primary":  # that counts from a moment
             with suppress(ValueError):
                 position = router.dialect.parse_position(self._told)
-                router.acknowledged = position
+                router.acknowledge(position, self._home)
                 return Token(position=position)
         return Token(at=router.clock())
 

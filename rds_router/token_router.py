@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from rds_router import causality
 from rds_router.core import trail as trails
 from rds_router.core.policy import RoutingPolicy
+from rds_router.core.position import Position
 from rds_router.core.scope import Sight
 from rds_router.core.token import Token
 from rds_router.core.topology import Topology
@@ -23,6 +24,7 @@ from rds_router.engines import Engines
 from rds_router.errors import RouterError
 from rds_router.events import Emitter, TokenByTime, TokenIgnored
 from rds_router.monitor import Monitor, one_line
+from rds_router.noticed import Acknowledged, lost
 
 _Self = TypeVar("_Self", bound="TokenRouter")
 
@@ -34,6 +36,7 @@ class TokenRouter:
     clock: Callable[[], float]
     events: Emitter
     cluster: str
+    _acknowledged: Acknowledged
     _topology: Topology
     _dialect: Dialect
     _engines: Engines
@@ -113,6 +116,13 @@ class TokenRouter:
             if report is not None and report.position is not None:
                 return Token(position=report.position)
         return Token(at=now)
+
+    def acknowledge(self, position: Position, engine: Engine | None) -> None:
+        """A commit's position was told by the server of ``engine``: if that is lost, its heir must have it."""
+        self._acknowledged.add(position)
+        server = None if engine is None else self._engines.server_of(engine)
+        if server is not None and server != self._topology.writer and (event := lost(server, position, self._topology)):
+            self.events.emit(event)  # told too late to be asked for when the primary moved
 
     def trail_of(self, sight: Sight, *, since: float) -> Trail | None:
         """What was seen as it travels, asking nobody: see :func:`rds_router.core.trail.trail_of`."""

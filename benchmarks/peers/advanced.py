@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.orm import Session
 
 from rds_router.torture.jar import Cookie
-from rds_router.torture.ways import Way, engine_options
+from rds_router.torture.ways import Plain, Way, engine_options
 
 NAME = f"advanced-alchemy {version('advanced_alchemy')}"
 
@@ -32,7 +32,7 @@ def way(task: Mapping[str, Any]) -> Way:
     return ThroughAdvancedAlchemy(task["servers"], task["primary"], task["threads"])
 
 
-class ThroughAdvancedAlchemy:
+class ThroughAdvancedAlchemy(Plain):
     """Its session maker; what is sticky is forgotten at the end of a request, as its own integrations do."""
 
     def __init__(self, servers: Mapping[str, str], primary: str, threads: int) -> None:
@@ -43,9 +43,6 @@ class ThroughAdvancedAlchemy:
     def session(self, cookie: Cookie, *, writes: bool) -> Session:
         reset_routing_context()
         return self._maker()
-
-    def keep_token(self, session: Session, cookie: Cookie) -> None:
-        """There is none."""
 
     def server_of(self, connection: Connection) -> str:
         return self._ports.get(connection.engine.url.port, "")

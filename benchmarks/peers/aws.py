@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.orm import Session, SessionTransaction
 
 from rds_router.torture.jar import Cookie
-from rds_router.torture.ways import Way
+from rds_router.torture.ways import Plain, Way
 
 
 def way(task: Mapping[str, Any]) -> Way:
@@ -22,7 +22,7 @@ def way(task: Mapping[str, Any]) -> Way:
     return ThroughWrapper(task["servers"], task["primary"], task["threads"])
 
 
-class ThroughWrapper:
+class ThroughWrapper(Plain):
     """One engine; a session that only reads says so on its connection, and the wrapper moves it to a replica."""
 
     def __init__(self, servers: Mapping[str, str], primary: str, threads: int) -> None:
@@ -52,9 +52,6 @@ class ThroughWrapper:
             connection.connection.dbapi_connection.read_only = not writes  # type: ignore[union-attr]
 
         return session
-
-    def keep_token(self, session: Session, cookie: Cookie) -> None:
-        """There is none."""
 
     def server_of(self, connection: Connection) -> str:
         return ""

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.orm import Session
 
 from rds_router.torture.jar import Cookie
-from rds_router.torture.ways import Way, engine_options
+from rds_router.torture.ways import Plain, Way, engine_options
 
 NAME = f"recipe of the docs of SQLAlchemy {sqlalchemy.__version__}"
 
@@ -39,7 +39,7 @@ def way(task: Mapping[str, Any]) -> Way:
     return ThroughRecipe(task["servers"], task["primary"], task["threads"])
 
 
-class ThroughRecipe:
+class ThroughRecipe(Plain):
     """One engine for each server; a session that draws among them."""
 
     def __init__(self, servers: Mapping[str, str], primary: str, threads: int) -> None:
@@ -50,9 +50,6 @@ class ThroughRecipe:
 
     def session(self, cookie: Cookie, *, writes: bool) -> Session:
         return RecipeSession(self._primary, self._replicas)
-
-    def keep_token(self, session: Session, cookie: Cookie) -> None:
-        """There is none."""
 
     def server_of(self, connection: Connection) -> str:
         return self._ports.get(connection.engine.url.port, "")

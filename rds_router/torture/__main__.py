@@ -63,6 +63,7 @@ def _work(task: Mapping[str, Any], workload: Workload) -> None:
         for thread in running:
             thread.join()
     (folder / f"{process}.events").write_text(json.dumps(way.close()), encoding="utf-8")
+    (folder / f"{process}.losses").write_text(json.dumps(way.losses), encoding="utf-8")
     if failures:
         raise SystemExit(1)
 

@@ -18,7 +18,7 @@ from rds_router.lab.torture.history import Action, Outcome, Record
 from rds_router.lab.torture.workload import Operation, Workload
 from rds_router.torture.jar import Cookie, Jar
 from rds_router.torture.model import Counter, Entry, Ledger, Register
-from rds_router.torture.ways import Way, listen
+from rds_router.torture.ways import InDoubt, Way, listen
 
 _BREATH = 0.02  # seconds after a failure: who is refused does not ask in a busy loop
 
@@ -52,25 +52,28 @@ class Client:
     def _serve(self, cookie: Cookie, operation: Operation) -> Record:
         number = 0 if operation.action.is_read else next(self._numbers)
         heard: list[str] = []
+        made: list[Session] = []
+
+        def make_session() -> Session:
+            session = self._way.session(cookie, writes=bool(number))
+            listen(session, self._way, heard)
+            made.append(session)
+            return session
+
         seen: tuple[int, ...] = ()
         outcome, error, start = Outcome.OK, "", time.monotonic()
-        session = self._way.session(cookie, writes=bool(number))
-        listen(session, self._way, heard)
         try:
             if number:
-                outcome = Outcome.FAILED
-                seen = _write(session, operation, number)
-                outcome = Outcome.IN_DOUBT
-                session.commit()
-                outcome = Outcome.OK
+                # The same number each time it is run: what is applied twice shows.
+                seen = self._way.transact(make_session, lambda session: _write(session, operation, number))
             else:
-                seen = _read(session, operation)
+                seen = _read(make_session(), operation)
         except Exception as failure:
-            outcome = Outcome.FAILED if outcome is Outcome.OK else outcome
+            outcome = Outcome.IN_DOUBT if isinstance(failure, InDoubt) else Outcome.FAILED
             error = _one_line(failure)
         end = time.monotonic()
-        with _closing(session):
-            self._way.keep_token(session, cookie)
+        with _closing(made[-1]):
+            self._way.keep(made[-1], cookie)
         return Record(
             client=cookie.client,
             worker=self._name,
@@ -83,6 +86,7 @@ class Client:
             outcome=outcome,
             server=heard[-1] if heard else "",
             error=error,
+            attempts=len(made),
         )
 
 

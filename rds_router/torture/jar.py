@@ -23,7 +23,9 @@ class Cookie:
 
     client: int
     token: str = ""
-    """The text that Flask's cookie carries."""
+    """What he has written, ..."""
+    trail: str = ""
+    """... and seen: the texts that Flask's cookies carry."""
     last: Operation | None = None
     """His last write, which he is likely to look at."""
 
@@ -62,10 +64,10 @@ class Jar:
 def _read(client: int, text: bytes) -> Cookie:
     if not text:
         return Cookie(client)
-    token, last = json.loads(text)
-    return Cookie(client, token, Operation(Action(last[0]), last[1]) if last else None)
+    token, trail, last = json.loads(text)
+    return Cookie(client, token, trail, Operation(Action(last[0]), last[1]) if last else None)
 
 
 def _text(cookie: Cookie) -> bytes:
     last = (cookie.last.action.value, cookie.last.key) if cookie.last else None
-    return json.dumps([cookie.token, last]).encode()
+    return json.dumps([cookie.token, cookie.trail, last]).encode()

@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.orm import Session
 
-from rds_router import Replica, Router, RoutingPolicy, RoutingSession
+from rds_router import (
+    CommitInDoubt,
+    Replica,
+    Router,
+    RoutingPolicy,
+    RoutingSession,
+    prepare_transactions,
+    run_transaction,
+)
+from rds_router.events import Event, WritesLost
 from rds_router.torture.jar import Cookie
 
 _PROMPT = {"probe_interval": 0.25, "max_lag": 1.5}
 
 
+_T = TypeVar("_T")
+Work = Callable[[Session], _T]
+_TIMEOUT = 20.0
+"""Seconds after which a client gives up a write."""
+
+
+class InDoubt(Exception):
+    """COMMIT was sent, and nobody can say what became of it."""
+
+
 class Way(Protocol):
-    """A kind of session for each request, and a token from one request to the next."""
+    """A kind of session for each request, and what a cookie carries from one request to the next."""
+
+    @property
+    def losses(self) -> Sequence[tuple[str, float]] | None:
+        """What was announced as lost with a primary: server and moment. None: nobody announces anything."""
+        ...
 
     def session(self, cookie: Cookie, *, writes: bool) -> Session:
         """A session for one request of this client."""
         ...
 
-    def keep_token(self, session: Session, cookie: Cookie) -> None:
+    def transact(self, make_session: Callable[[], Session], work: Work[_T]) -> _T:
+        """``work(session)`` in a transaction, and its COMMIT. Raises InDoubt; after any other error it is undone."""
+        ...
+
+    def keep(self, session: Session, cookie: Cookie) -> None:
         """At the end of a request: what the client's next one must not read behind."""
         ...
 
@@ -48,8 +77,27 @@ def way_for(task: Mapping[str, Any]) -> Way:
     return made
 
 
+class Plain:
+    """A way without anything beside SQLAlchemy's own transactions."""
+
+    losses = None
+
+    def transact(self, make_session: Callable[[], Session], work: Work[_T]) -> _T:
+        session = make_session()
+        value = work(session)
+        session.flush()
+        try:
+            session.commit()
+        except Exception as error:
+            raise InDoubt(str(error)) from error
+        return value
+
+    def keep(self, session: Session, cookie: Cookie) -> None:
+        """Nothing is given to the next request."""
+
+
 class ThroughRouter:
-    """A Router of this process, as a web application has one."""
+    """A Router of this process, as a web application has one; writes are run again where that is safe."""
 
     def __init__(self, servers: Mapping[str, str], primary: str, policy: Mapping[str, Any], threads: int) -> None:
         self._names = {make_url(url).port: name for name, url in servers.items()}
@@ -59,18 +107,36 @@ class ThroughRouter:
             policy=RoutingPolicy(**{**_PROMPT, **policy}),
             engine_options=engine_options(servers[primary], threads),
         )
+        self.losses: list[tuple[str, float]] = []
+        self._router.events.listen(self._hear)
         self._router.refresh()
+        prepare_transactions(self._router)
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, WritesLost):
+            self.losses.append((event.old, time.monotonic()))
 
     def session(self, cookie: Cookie, *, writes: bool) -> Session:
         session = RoutingSession(router=self._router)
         if self._uses_tokens:
             session.read_after(cookie.token)
+            session.follow(cookie.trail)
         return session
 
-    def keep_token(self, session: Session, cookie: Cookie) -> None:
+    def transact(self, make_session: Callable[[], Session], work: Work[_T]) -> _T:
+        try:
+            return run_transaction(make_session, work, timeout=_TIMEOUT)
+        except CommitInDoubt as error:
+            raise InDoubt(str(error)) from error
+
+    def keep(self, session: Session, cookie: Cookie) -> None:
         assert isinstance(session, RoutingSession)
-        if self._uses_tokens and (token := session.seen) is not None:
-            cookie.token = str(token)
+        if self._uses_tokens:
+            # First the trail: asking for the token may replace the moment that it is compared with.
+            if (trail := session.trail) is not None:
+                cookie.trail = str(trail)
+            if (token := session.token) is not None:
+                cookie.token = str(token)
 
     def server_of(self, connection: Connection) -> str:
         return self._names.get(connection.engine.url.port, "")
@@ -84,7 +150,7 @@ class ThroughRouter:
         return self._router.policy.after_write != "any"
 
 
-class ThroughProxy:
+class ThroughProxy(Plain):
     """One URL behind which somebody else splits reads from writes, which proxies do outside of transactions only."""
 
     def __init__(self, url: str, threads: int) -> None:
@@ -96,9 +162,6 @@ class ThroughProxy:
 
     def session(self, cookie: Cookie, *, writes: bool) -> Session:
         return Session(self._writer if writes else self._reader)
-
-    def keep_token(self, session: Session, cookie: Cookie) -> None:
-        """A proxy gives none."""
 
     def server_of(self, connection: Connection) -> str:
         return ""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rds_router.lab.torture.checker import Facts, Promises, Rule, Span, check
+from rds_router.lab.torture.checker import Announced, Facts, Promises, Rule, Span, check
 from rds_router.lab.torture.history import Action, Contents, Outcome, Record
 from rds_router.lab.torture.workload import Operation, Workload
 
@@ -139,6 +139,43 @@ def test_a_lost_write_is_found(cluster: Cluster, number: int) -> None:
     verdict = check(cluster.history, [cluster.contents()], STRICT, facts)
     assert Rule.LOST not in {violation.rule for violation in verdict.violations}
     assert lost in verdict.lost
+
+
+@pytest.mark.parametrize(
+    ("process", "server", "at", "is_announced"),
+    [
+        ("0", "a", 100.0, True),
+        ("0", "a", 10.0, True),
+        ("0", "a", 9.9, False),  # before it was asked for
+        ("0", "b", 100.0, False),  # of another primary
+        ("1", "a", 100.0, False),  # by a process that was not told of the commit
+        ("0", "a", 300.0, False),  # of what the server confirmed when it was the primary again
+    ],
+)
+def test_what_went_with_a_primary_has_to_be_announced(process: str, server: str, at: float, is_announced: bool) -> None:
+    """By the process whose client was told that it was done, of that time as the primary."""
+    cluster = Cluster()
+    cluster.serve(0, Operation(Action.APPEND, 0), Outcome.OK, is_applied=True)
+    cluster.ledger, cluster.lists = [], {}
+    facts = Facts(
+        losses=[Span("a", 90.0, 95.0), Span("a", 290.0, 295.0)],
+        tenures=[Span("a", 0.0, 95.0), Span("b", 90.0, 200.0), Span("a", 200.0, 295.0)],
+        announced=[Announced(process, server, at)],
+    )
+    assert rules(cluster, cluster.history, facts) == (set() if is_announced else {Rule.LOST})
+    assert Rule.LOST in rules(cluster, cluster.history, replace(facts, losses=[])), "it was not lost, but forgotten"
+
+
+def test_a_write_that_was_run_again_may_have_gone_before_it_came_again() -> None:
+    """Its first COMMIT was lost with the primary: who had seen it there may miss it for a while, not at the end."""
+    cluster = Cluster()
+    cluster.serve(0, Operation(Action.APPEND, 0), Outcome.OK, is_applied=True)
+    cluster.history[0] = replace(cluster.history[0], attempts=2, end=12.0)
+    for _ in range(2):
+        cluster.serve(1, Operation(Action.LIST, 0), Outcome.OK, is_applied=True)
+    cluster.history[-1] = replace(cluster.history[-1], seen=())
+    assert rules(cluster, cluster.history) == {Rule.MONOTONIC}
+    assert rules(cluster, cluster.history, Facts(losses=[Span("a", 9.0, 11.0)], announced=[])) == set()
 
 
 @given(histories, picks)

@@ -45,7 +45,7 @@ def test_a_short_torture_finds_nothing(engine: str, seed: int, lab_cluster: Clus
         threads=3,
         faults=FAULTS,
         workload=Workload(clients=12, lists=20),
-        promises=Promises(monotonic=False, staleness=8.0),
+        promises=Promises(staleness=8.0),
     )
     result = run(settings, on=c)
     report = told(result)

@@ -1,7 +1,8 @@
 """Was every promise kept? Pure: a history, what the servers held at the end and what was done to them go in.
 
-1. Nothing is lost: each write that was acknowledged is in the ledger. Exempt: what a server that was lost for good
-   had confirmed shortly before, or confirmed later to somebody who had been waiting (asynchronous replication).
+1. Nothing is lost: each write that was acknowledged is in the ledger. Exempt, since replication is asynchronous: what a
+   server confirmed that was lost for good afterwards, if the process that was told so has announced the loss. Where
+   nobody can announce anything, as a proxy: what it confirmed shortly before, or to somebody who had been waiting.
 2. Nothing is applied twice, nothing is applied that was reported as undone, and a write is applied as a whole.
 3. No write is acknowledged by a server that was not the primary; all servers hold the same at the end.
 4. No read fails, except while there was nobody who could have answered.
@@ -57,6 +58,16 @@ class Span:
     end: float
 
 
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A process was told by its router that what a former primary had confirmed may be lost."""
+
+    process: str
+    """The beginning of its workers' names."""
+    server: str
+    at: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promises:
     """What is held against the history."""
@@ -75,6 +86,8 @@ class Facts:
     """Who was the primary when. While a promotion is under way both are."""
     losses: Sequence[Span] = ()
     """A primary's last moments: what it confirmed in such a span may be lost with it."""
+    announced: Sequence[Announced] | None = None
+    """What was announced of that; None: there is nobody to do it."""
     outages: Sequence[Span] = ()
     """When a read may fail, because nobody could have answered it."""
 
@@ -83,7 +96,7 @@ class Facts:
 class Verdict:
     violations: tuple[Violation, ...]
     lost: tuple[Record, ...] = ()
-    """Acknowledged writes that were lost with a primary, as may be."""
+    """Acknowledged writes that were lost with a primary, as may be: see ``Facts.announced``."""
     counts: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -112,14 +125,15 @@ def check(
         if record.outcome is Outcome.FAILED and times:
             found.append(Violation(Rule.UNDONE, f"{_who(record)}: {record.error}", record.end))
         if record.outcome is Outcome.OK:
-            if not times and _is_on(facts.losses, record):
+            if not times and _may_be_lost(record, facts):
                 lost.append(record)
             elif not times:
                 found.append(Violation(Rule.LOST, f"{_who(record)} on {record.server}", record.end))
             if facts.tenures and not _is_on(facts.tenures, record):
                 found.append(Violation(Rule.ON_REPLICA, f"{_who(record)} on {record.server}", record.end))
-        if not times and record.outcome is not Outcome.FAILED and _is_on(facts.losses, record):
-            gone.append(record)  # somebody may have seen it before it went
+        was_run_again = record.attempts > 1 and _during(facts.losses, record)
+        if record.outcome is not Outcome.FAILED and (was_run_again or (not times and _may_have_gone(record, facts))):
+            gone.append(record)  # somebody may have seen it before it went, and before it came again
     found += _reads(history, gone, primary, promises)
     counts = Counter(f"{record.action.value} {record.outcome.value}" for record in history)
     return Verdict(tuple(sorted(found, key=lambda each: each.at)), tuple(lost), counts)
@@ -176,6 +190,38 @@ def _differences(contents: Sequence[Contents]) -> Iterator[Violation]:
                 mine, theirs = sorted(mine), sorted(theirs)
             if mine != theirs:
                 yield Violation(Rule.DIFFERENT, f"{what} of {first.server} and of {other.server}")
+
+
+def _may_be_lost(record: Record, facts: Facts) -> bool:
+    """An acknowledged write that went with its primary, which was lost for good later."""
+    if facts.announced is None:
+        return _is_on(facts.losses, record)
+    return _went(record, facts) and any(_announces(each, record, facts) for each in facts.announced)
+
+
+def _may_have_gone(record: Record, facts: Facts) -> bool:
+    if record.outcome is Outcome.OK:
+        return _may_be_lost(record, facts)
+    return _is_on(facts.losses, record)
+
+
+def _went(record: Record, facts: Facts) -> bool:
+    """The server was lost for good while it was the primary that had confirmed this."""
+    return any(
+        loss.server == record.server and record.start <= loss.end and not _began_anew(record, loss.start, facts)
+        for loss in facts.losses
+    )
+
+
+def _announces(each: Announced, record: Record, facts: Facts) -> bool:
+    """By the process that was told of the commit, after it, and before its server was the primary once more."""
+    is_of_it = record.worker.startswith(f"{each.process}/") and each.server == record.server and each.at >= record.start
+    return is_of_it and not _began_anew(record, each.at, facts)
+
+
+def _began_anew(record: Record, until: float, facts: Facts) -> bool:
+    """Its server became the primary again, after the write and before ``until``."""
+    return any(span.server == record.server and record.end < span.start <= until for span in facts.tenures)
 
 
 def _is_on(spans: Iterable[Span], record: Record) -> bool:

@@ -68,6 +68,8 @@ class Record:
     server: str = ""
     """The server that answered last, as far as the client knows."""
     error: str = ""
+    attempts: int = 1
+    """How often its transaction was run."""
 
     def as_line(self) -> str:
         return json.dumps(
@@ -83,12 +85,13 @@ class Record:
                 self.outcome.value,
                 self.server,
                 self.error,
+                self.attempts,
             ]
         )
 
     @classmethod
     def of_line(cls, line: str) -> Record:
-        client, worker, start, end, action, key, number, seen, outcome, server, error = json.loads(line)
+        client, worker, start, end, action, key, number, seen, outcome, server, error, attempts = json.loads(line)
         return cls(
             client=client,
             worker=worker,
@@ -101,6 +104,7 @@ class Record:
             outcome=Outcome(outcome),
             server=server,
             error=error,
+            attempts=attempts,
         )
 
 

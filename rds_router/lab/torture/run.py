@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from rds_router.lab.clusters import Cluster, cluster
 from rds_router.lab.errors import LabError
 from rds_router.lab.proxy import Proxy
 from rds_router.lab.server import Server
-from rds_router.lab.torture.checker import Facts, Promises, Verdict, check
+from rds_router.lab.torture.checker import Announced, Facts, Promises, Verdict, check
 from rds_router.lab.torture.conductor import Conductor, Done
 from rds_router.lab.torture.history import Contents, Record, read_history
 from rds_router.lab.torture.schedule import ALL, WIRES, Fault, draw_schedule
@@ -113,7 +113,7 @@ def _run(settings: Settings, c: Cluster, folder: Path, promoted: Callable[[Serve
     of_primary_first = {server.name: server.url for server in (c.primary, *c.replicas)}
     _obey(settings, task | {"do": "contents", "servers": of_primary_first})
     lines = (folder / "contents").read_text(encoding="utf-8").splitlines()
-    history, facts = read_history(folder), conductor.facts()
+    history, facts = read_history(folder), replace(conductor.facts(), announced=_announced(folder))
     verdict = check(history, [Contents.of_line(line) for line in lines], settings.promises, facts)
     end = min(end, max((record.end for record in history), default=end))
     return Result(settings, history, schedule, conductor.done, facts, verdict, start, end, _events(folder))
@@ -203,6 +203,14 @@ def _wait_for_workers(workers: Sequence[subprocess.Popen[str]], seconds: float, 
 
 def _log(folder: Path, number: int) -> str:
     return (folder / f"{number}.log").read_text(encoding="utf-8", errors="replace").strip()[-6000:]
+
+
+def _announced(folder: Path) -> list[Announced] | None:
+    """What the clients' routers told of writes that were lost with a primary; None if they are told nothing."""
+    told = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.losses")}
+    if None in told.values():
+        return None
+    return [Announced(process, server, at) for process, losses in told.items() for server, at in losses]
 
 
 def _events(folder: Path) -> Counter[str]:
