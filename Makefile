@@ -57,7 +57,7 @@ bench: env ## all benchmarks, and their report: benchmarks/results (QUICK=1: in 
 
 peers: env ## what rds_router is measured beside, in an environment of its own (.venv-peers): then make bench
 	@PYTHON="$(PYTHON)" sh .ci/venv.sh .venv-peers
-	@sh .ci/pip-install.sh .venv-peers '.[torture]'
+	@sh .ci/pip-install.sh .venv-peers '.[bench]'
 	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
 
 profile: env ## a flame graph of the blog under load, by py-spy: build/profile/blog.svg
