@@ -70,12 +70,64 @@ def _on(engine: str, context: Context) -> Iterator[Section]:
             if context.is_quick:
                 outages[OURS] = _killed(c, sites[0], context)
     notes = [f"{each.name}: {each.what}." for each in peers] + [f"Not here: {each}." for each in lacking]
-    yield _about_speed(engine, speed, [each.name for each in peers], notes, context)
-    yield _about_staleness(engine, behind, notes)
     for name in (each.name for each in peers if each.name != PLAIN and not context.is_quick):
         context.progress(0.5, f"{engine}: outages, {name}")
         outages[name] = _outages(engine, name, context)
-    yield _about_outages(engine, outages, notes)
+    names = [each.name for each in peers]
+    yield _summary(engine, names, speed, behind, outages, notes)
+    yield _about_speed(engine, speed, names, context)
+    yield _about_staleness(engine, behind)
+    yield _about_outages(engine, outages)
+
+
+def _summary(
+    engine: str,
+    names: Sequence[str],
+    speed: Mapping[str, Sequence[Visit]],
+    behind: Mapping[str, Visit],
+    outages: Mapping[str, Mapping[str, Visit]],
+    notes: Sequence[str],
+) -> Section:
+    """One line for each way; the sections after it have the details."""
+    rows: list[list[Cell]] = []
+    for name in names:
+        lost = outages.get(name, {})
+        rows.append(
+            [
+                name,
+                statistics.median(each["succeeded"] / each["seconds"] for each in speed[name]),
+                *(1000 * statistics.median(each[which] for each in speed[name]) for which in ("p50", "p99")),
+                statistics.median(sum(each["cpu"].values()) for each in speed[name]),
+                behind[name]["misrouted"],
+                f"{behind[name]['stale']} of {behind[name]['checks']}",
+                *(_all_errors(lost[which]) if which in lost else None for which in ("replica", "primary")),
+            ]
+        )
+    ours = rows[names.index(OURS)]
+    return Section(
+        name=f"peers-{engine}",
+        title=f"Peers on the same work, {engine}",
+        question="What would I get from what I would use instead?",
+        answer=f"rds_router: {ours[5]} writes at a replica, {ours[6]} own writes not seen, {ours[7]} requests failed "
+        f"when a replica was killed, {ours[8] or 'not measured'} when the primary was; the others: see the table.",
+        columns=(
+            Column("way"),
+            Column("requests", "1/s", 0),
+            Column("p50", "ms", 1),
+            Column("p99", "ms", 1),
+            Column("CPU of all", "ms/request", 1),
+            Column("writes at a replica"),
+            Column("own writes not seen"),
+            Column("errors, replica killed"),
+            Column("errors, primary killed"),
+        ),
+        rows=rows,
+        notes=notes,
+    )
+
+
+def _all_errors(visit: Visit) -> str:
+    return f"{visit['read_errors'] + visit['write_errors']} of {visit['requests']}"
 
 
 # --- 1. speed
@@ -103,9 +155,7 @@ def _speed(c: Cluster, sites: Sequence[Site], context: Context) -> dict[str, lis
     return interleaved(ways, rounds=context.pick(1, 4), seed=context.seed, progress=context.progress)
 
 
-def _about_speed(
-    engine: str, speed: Mapping[str, Sequence[Visit]], names: Sequence[str], notes: Sequence[str], context: Context
-) -> Section:
+def _about_speed(engine: str, speed: Mapping[str, Sequence[Visit]], names: Sequence[str], context: Context) -> Section:
     def per_second(name: str) -> list[float]:
         return [each["succeeded"] / each["seconds"] for each in speed[name]]
 
@@ -142,7 +192,6 @@ def _about_speed(
             f"gunicorn, one worker of {THREADS} threads; {THREADS} visitors, 90 of 100 requests read; visitors, blog "
             f"and servers share the machine's cores. Two replicas. {len(speed[PLAIN])} rounds in turns.",
             "Errors are told apart in the next section.",
-            *notes,
         ],
         plots=[Plot("CPU a request, by process.", _cpu_bars(speed, names))],
         raw={name: list(visits) for name, visits in speed.items()},
@@ -207,7 +256,7 @@ class _Log:
         return len(self._pattern.findall(self._path.read_bytes()))
 
 
-def _about_staleness(engine: str, behind: Mapping[str, Visit], notes: Sequence[str]) -> Section:
+def _about_staleness(engine: str, behind: Mapping[str, Visit]) -> Section:
     rows: list[list[Cell]] = [
         [
             name,
@@ -249,7 +298,6 @@ def _about_staleness(engine: str, behind: Mapping[str, Visit], notes: Sequence[s
         rows=rows,
         notes=[
             "Writes at a replica: counted in the replicas' own logs. They are read-only, and refuse each of them.",
-            *notes,
         ],
         raw=dict(behind),
         broken=broken,
@@ -291,7 +339,7 @@ def _lost_primary(c: Cluster, peer: Peer) -> Visit:
     return {"promoted_after": promoted}
 
 
-def _about_outages(engine: str, outages: Mapping[str, Mapping[str, Visit]], notes: Sequence[str]) -> Section:
+def _about_outages(engine: str, outages: Mapping[str, Mapping[str, Visit]]) -> Section:
     rows: list[list[Cell]] = []
     for name, each in outages.items():
         for lost in ("replica", "primary"):
@@ -335,7 +383,6 @@ def _about_outages(engine: str, outages: Mapping[str, Mapping[str, Visit]], note
             "told. Nothing is retried by the visitors. One run: compare the lines with each other only.",
             "The recipe, advanced-alchemy and the wrapper's endpoints have no way to follow another primary: their "
             "operator would restart the application with another configuration.",
-            *notes,
         ],
         raw={name: dict(each) for name, each in outages.items()},
     )

@@ -34,18 +34,27 @@ def test_the_longest_time_without_a_success_counts_both_ends() -> None:
 
 
 def test_a_stale_read_or_a_misroute_of_ours_breaks_the_run_and_one_of_a_peer_does_not() -> None:
-    fine = work._about_staleness("mysql", {OURS: visit(), "recipe": visit(stale=3, misrouted=2)}, [])
+    fine = work._about_staleness("mysql", {OURS: visit(), "recipe": visit(stale=3, misrouted=2)})
     assert fine.broken == []
     assert "recipe: 2 writes at a replica, 3 of 10 own writes not seen" in fine.answer
     for which in ("stale", "misrouted", "read_errors", "write_errors"):
-        assert work._about_staleness("mysql", {OURS: visit(**{which: 1})}, []).broken == [f"rds_router: 1 {which}"]
+        assert work._about_staleness("mysql", {OURS: visit(**{which: 1})}).broken == [f"rds_router: 1 {which}"]
 
 
 def test_an_outage_says_what_failed_and_most_often_as_what() -> None:
     lost = {"replica": visit(), "primary": visit(write_errors=4, promoted_after=0.2, errors={"POST: a | b": 3})}
-    section = work._about_outages("mysql", {OURS: lost}, [])
+    section = work._about_outages("mysql", {OURS: lost})
     assert section.rows[1][-2:] == [0.2, "3 x POST: a / b"]
     assert "the primary's 0 reads and 4 writes failed" in section.answer
+
+
+def test_one_table_has_a_line_for_each_way_and_a_dash_for_what_was_not_measured() -> None:
+    took = {"succeeded": 30, "seconds": 2.0, "p50": 0.01, "p99": 0.05, "cpu": {"app": 3.0, "primary": 1.0}}
+    speed = {name: [visit(**took)] for name in (OURS, "plain")}
+    lost = {OURS: {"replica": visit(), "primary": visit(write_errors=4)}}
+    section = work._summary("mysql", [OURS, "plain"], speed, {OURS: visit(), "plain": visit()}, lost, [])
+    assert section.rows[0] == [OURS, 15.0, 10.0, 50.0, 4.0, 0, "0 of 10", "0 of 10", "4 of 10"]
+    assert section.texts()[1][-2:] == ["-", "-"]
 
 
 def test_the_recipe_sends_flushes_and_constructs_to_the_primary_and_the_rest_to_a_replica() -> None:
