@@ -138,12 +138,26 @@ class ContainerRuntime:
             with _without_reaper():
                 container.start()
         except DockerException as error:
+            if not self._has_image():
+                raise EngineMissing(f"no image {self._image} here, and it cannot be fetched: {error}") from error
             raise ServerFailed(f"{server.name}: cannot start a container of {self._image}: {error}") from error
         self._guard.watch("container", str(self._wrapped(server).id))
         server.state = State.RUNNING
         self._wait_until_it_answers(server)
         if source is None or not self._recipe.clones:
             self._recipe.finish(server)
+
+    def _has_image(self) -> bool:
+        import docker  # type: ignore[import-untyped,unused-ignore]
+
+        client = docker.from_env()
+        try:
+            client.images.get(self._image)
+        except docker.errors.DockerException:
+            return False
+        finally:
+            client.close()
+        return True
 
     def _remove(self, server: Server) -> None:
         container = self._containers.pop(server.name, None)
@@ -153,9 +167,10 @@ class ContainerRuntime:
 
     def _remove_container(self, container: DockerContainer) -> None:
         from docker.errors import DockerException
+        from testcontainers.core.exceptions import ContainerStartException
 
         # It may be paused, or may never have come to be.
-        with contextlib.suppress(DockerException, AttributeError):
+        with contextlib.suppress(DockerException, ContainerStartException, AttributeError):
             container.get_wrapped_container().unpause()
         with contextlib.suppress(DockerException):
             container.stop()

@@ -59,6 +59,13 @@ def test_what_fails_or_is_missing_is_named_and_the_rest_runs(tmp_path: Path) -> 
     assert (tmp_path / path.name.replace(".json", ".html")).exists()
 
 
+def test_what_was_asked_for_must_run(tmp_path: Path) -> None:
+    """A stage of CI that names a benchmark does not pass because it was left out."""
+    assert CliRunner().invoke(run.main, ["--only", "lacking", "--to", str(tmp_path)]).exit_code == 1
+    assert CliRunner().invoke(run.main, ["--only", "good", "--to", str(tmp_path)]).exit_code == 0
+    assert "no benchmark god" in CliRunner().invoke(run.main, ["--only", "god"]).output
+
+
 def test_the_list_measures_nothing() -> None:
     done = CliRunner().invoke(run.main, ["--list"])
     assert done.exit_code == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from rds_router.lab import Cluster, State
+from rds_router.lab import Cluster, EngineMissing, State, cluster
 from rds_router.lab.doctor import container_trouble
 from tests.conftest import ClusterFactory, missing, required
 from tests.lab.conftest import Run
@@ -30,6 +30,19 @@ def containers() -> None:
     trouble = container_trouble()
     if trouble:
         missing("docker", trouble)
+
+
+def test_an_image_that_cannot_be_had_is_something_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says which, and hides neither that nor itself behind what was never started."""
+    from docker.errors import DockerException
+    from testcontainers.core.container import DockerContainer
+
+    def start(self: DockerContainer) -> None:
+        raise DockerException("no registry here")
+
+    monkeypatch.setattr(DockerContainer, "start", start)
+    with pytest.raises(EngineMissing, match="no image local/nothing:0 here, and it cannot be fetched: no registry"):
+        cluster("mysql", runtime="docker", image="local/nothing:0", replicas=1)
 
 
 def start(engine: str, lab_cluster: ClusterFactory, run: Run, **options: object) -> Cluster:
