@@ -101,7 +101,7 @@ def _html_section(section: Section) -> Iterator[str]:
         yield "".join(f"<th>{escape(column.head)}</th>" for column in section.columns)
         yield "</tr></thead><tbody>"
         for row in section.texts():
-            yield "<tr>" + "".join(f"<td{_class(cell)}>{_words(cell)}</td>" for cell in row) + "</tr>"
+            yield "<tr>" + "".join(f"<td{_class(cell)}>{_cell(cell)}</td>" for cell in row) + "</tr>"
         yield "</tbody></table></div>"
     if section.notes:
         yield "<ul class=notes>" + "".join(f"<li>{_words(note)}</li>" for note in section.notes) + "</ul>"
@@ -116,6 +116,10 @@ def _own_names(svg: str, prefix: str) -> str:
 
 def _class(cell: str) -> str:
     return " class=noise" if cell.endswith("within the noise") else ""
+
+
+def _cell(text: str) -> str:
+    return _words(text).replace(", within the noise", "<br>within the noise")
 
 
 def _words(text: str) -> str:

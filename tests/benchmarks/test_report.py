@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.context import Context
 from benchmarks.paired import Interval, compare, interleaved, ratio
+from benchmarks.publish import MARK, publish
 from benchmarks.report import Column, Plot, Report, Section, said
 
 NOISE = Interval(1.01, 0.97, 1.04)
@@ -128,3 +129,20 @@ def test_the_bar_of_progress_and_the_sizes_are_the_contexts() -> None:
     context = Context(is_quick=True, seed=7)
     assert context.pick(1, 2) == 1
     assert context.dice.random() == context.dice.random()
+
+
+def test_a_published_report_replaces_the_one_before(tmp_path: Path) -> None:
+    def draw(figure: Any) -> None:
+        figure.add_subplot().plot([1, 2], [3, 4])
+
+    page = tmp_path / "benchmarks.md"
+    page.write_text(f"# Benchmarks\n\nBy hand.\n{MARK}\nold\n", "utf-8")
+    for name in ("first", "second"):
+        _, markdown, _ = report(section(plots=[Plot("A line", draw)]), name=name).write(tmp_path / "results")
+        publish(markdown, tmp_path)
+    text = page.read_text("utf-8")
+    assert text.startswith("# Benchmarks\n\nBy hand.\n")
+    assert "first" not in text
+    assert "## The run of second" in text
+    assert "![A line](benchmarks/tls-1.svg)" in text
+    assert (tmp_path / "benchmarks" / "tls-1.svg").exists()

@@ -59,6 +59,16 @@ def test_what_fails_or_is_missing_is_named_and_the_rest_runs(tmp_path: Path) -> 
     assert (tmp_path / path.name.replace(".json", ".html")).exists()
 
 
+def test_an_interrupted_run_reports_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(context: Context) -> list[Section]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["benchmarks.broken"], "measure", interrupt)
+    found = run.run(run.BENCHMARKS[::-1], Context(), run.Console(file=io.StringIO()))
+    assert [each.name for each in found.sections] == ["good"]
+    assert found.failed == {"broken": "interrupted", "lacking": "interrupted"}
+
+
 def test_what_was_asked_for_must_run(tmp_path: Path) -> None:
     """A stage of CI that names a benchmark does not pass because it was left out."""
     assert CliRunner().invoke(run.main, ["--only", "lacking", "--to", str(tmp_path)]).exit_code == 1
