@@ -13,6 +13,7 @@ from typing import Any, Final
 from sqlalchemy.engine import URL
 
 from rds_router.credentials import Answer, Credentials, Place, Renewable, Secret, Tls
+from rds_router.credentials.anchors import Anchors
 from rds_router.dialects import dialect_for
 from rds_router.dialects.base import Verdict
 from rds_router.drivers import Opening, as_told
@@ -42,6 +43,7 @@ class Login:
         self._credentials = credentials
         self._tls = tls
         self._renewed = renewed
+        self._anchors: dict[str, Anchors | None] = {}
 
     def opening(self, url: URL, name: str) -> Opening:
         """How to connect to one server. Raises ConfigurationError for a driver that cannot."""
@@ -49,6 +51,7 @@ class Login:
             return as_told
         family, driver = url.get_backend_name(), url.get_driver_name()
         encryption = self._tls.parameters(family, driver) if self._tls is not None else {}
+        anchors = self._anchors.setdefault(driver, self._tls.anchors(driver)) if self._tls is not None else None
         place = Place(
             name, url.host or "", url.port or DEFAULT_PORTS.get(family, 0), url.username or "", url.database or ""
         )
@@ -58,6 +61,8 @@ class Login:
             if encryption:
                 # What it was told in the driver's own words, perhaps with no verification, counts no more.
                 parameters = {key: value for key, value in parameters.items() if not key.startswith("ssl")} | encryption
+            if anchors is not None:
+                connect = anchors.around(connect, place)
             answer = again = self._asked(place)
             try:
                 return _connected(connect, arguments, parameters | _as_arguments(answer, driver))

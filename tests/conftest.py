@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from rds_router.lab import Cluster, EngineMissing, cluster
+from tests import canary
 
 # How fast examples are made says something of the machine's other work, and nothing of the code.
 settings.register_profile("rds_router", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -58,6 +59,29 @@ def start(engine: str, **options: Any) -> Cluster:
     except EngineMissing as error:
         missing("docker" if options.get("runtime") == "docker" else engine, str(error))
         raise
+
+
+@pytest.fixture(scope="session", autouse=True)
+def everything_written_is_watched() -> Iterator[None]:
+    """See :mod:`tests.canary`."""
+    with canary.watched():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that leaked the lab's password has failed, whatever else it has shown."""
+    report = yield
+    if "tests/lab/" in item.nodeid or report.when == "setup":
+        canary.found.clear()
+        return report
+    if report.when == "call":
+        canary.leaks_in("what was printed", *(text for _, text in report.sections))
+    if canary.found and report.passed:
+        report.outcome = "failed"
+        report.longrepr = "R14: a password is written\n" + "\n".join(canary.found)
+    canary.found.clear()
+    return report
 
 
 @pytest.fixture(scope="session")

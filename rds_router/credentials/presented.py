@@ -70,6 +70,13 @@ def presented(
     return Presented(protocol, found.version, found.cipher, found.chain, accepted, refusal)
 
 
+def anchor(host: str, port: int, context: ssl.SSLContext, *, timeout: float = 5.0) -> str:
+    """The authority in which a PostgreSQL server's chain ends, as PEM, once ``context`` has verified chain and name."""
+    with _handshake(host, port, "postgresql", context, timeout) as secure:
+        (*_, last) = secure._sslobj.get_verified_chain()  # type: ignore[attr-defined]
+        return ssl.DER_cert_to_PEM_cert(last.public_bytes(_DER))
+
+
 def _accepts(host: str, port: int, protocol: Protocol, version: ssl.TLSVersion, timeout: float) -> bool:
     context = _open_context()
     with suppress(ValueError, OSError):  # this machine's OpenSSL may have been built without it
@@ -172,6 +179,7 @@ _VERSIONS: Final = {  # oldest first
     "TLSv1.2": ssl.TLSVersion.TLSv1_2,
     "TLSv1.3": ssl.TLSVersion.TLSv1_3,
 }
+_DER: Final = 2  # _ssl.ENCODING_DER
 _SILENCE: Final = 1.0
 _SSL: Final = 1 << 11
 _PROTOCOL_41: Final = 1 << 9

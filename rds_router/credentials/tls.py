@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from rds_router.credentials.anchors import LARGE, Anchors
 from rds_router.credentials.base import Place
 from rds_router.errors import ConfigurationError
 
@@ -63,6 +64,12 @@ class Tls:
             f"tls= does not know the driver {driver} of {family}: use pymysql, mysqldb, mysqlconnector, psycopg or "
             "psycopg2, or give the driver's own options in engine_options"
         )
+
+    def anchors(self, driver: str) -> Anchors | None:
+        """For a driver of libpq's, which reads the whole file for each connection, if that is large."""
+        if self.ca is None or driver not in ("psycopg", "psycopg2") or os.path.getsize(self.ca) < LARGE:
+            return None
+        return Anchors(os.fspath(self.ca), self.context)
 
     def explained(self, error: BaseException, place: Place) -> str | None:
         """What failed, in words that end in what to do; None if it was not TLS."""

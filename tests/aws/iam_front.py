@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rds_router.lab import Server
+from rds_router.lab.engines.base import APP
 from rds_router.pymysql_connection import ToldConnection
 from tests.aws.certificates import Identity
 from tests.aws.mysql_front import CLIENT_SSL, packet, read_packet
@@ -74,7 +75,7 @@ class IamFront:
 
     def _pass_on(self, client: ssl.SSLSocket, flags: int) -> None:
         server = ToldConnection(
-            host="127.0.0.1", port=self._server.port, user="app", password="app", database="app", ssl_disabled=True,
+            host="127.0.0.1", port=self._server.port, user=APP[0], password=APP[1], database="app", ssl_disabled=True,
             defer_connect=True, client_flag=flags,
         )  # fmt: skip
         server.connect()

@@ -5,18 +5,24 @@ from __future__ import annotations
 import io
 import logging
 import os
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, make_url, text
+from werkzeug import Response
+from werkzeug.test import Client
 
-from rds_router import IamAuth, Place, Router, RouterError, RoutingSession, SecretsManager, Tls
-from rds_router.events import CredentialsRenewed
+from rds_router import IamAuth, Place, Router, RouterError, RoutingPolicy, RoutingSession, SecretsManager, Tls
+from rds_router.events import CredentialsRenewed, Emitter
 from rds_router.lab import Cluster
 from rds_router.settings import credentials_from, tls_from
+from tests import canary
 from tests.aws.certificates import Authority
 from tests.aws.conftest import ENGINES
 from tests.cluster.watching import prompt, run
@@ -195,3 +201,20 @@ def test_a_setting_that_is_refused_is_not_shown(written: Written, monkeypatch: p
         written.show(told.value)
     assert os.environ.get("DB_PASS") != CANARY
     assert written.lines_with(CANARY) == []
+
+
+def test_the_whole_suite_is_searched_for_the_labs_password(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """So that it can fail: each way to leak it is seen (``tests/canary.py``)."""
+    before, canary.found[:] = canary.found[:], []
+    secret = canary.CANARY
+    # By hand: pytest shows what is logged, and what it shows is searched too.
+    (handler,) = (each for each in logging.getLogger().handlers if isinstance(each, canary.Listening))
+    handler.handle(logging.makeLogRecord({"name": "rds_router.test", "msg": "to %s", "args": (secret,)}))
+    Emitter().emit(CredentialsRenewed(secret))
+    RouterError(f"no way to {secret}")
+    with Router(f"sqlite:///{tmp_path}/a.db", policy=RoutingPolicy(zone=secret)):
+        pass
+    subprocess.run([sys.executable, "-c", f"print('{secret}')"], check=True, capture_output=True)
+    Client(lambda environ, start: (start("200 OK", []), [secret.encode()])[1], Response).get("/").get_data()
+    seen, canary.found[:] = {each.partition(":")[0] for each in canary.found}, before
+    assert {"the log of rds_router.test", "an event", "an error", "a router", "a program", "a page"} <= seen

@@ -17,6 +17,7 @@ from rds_router.credentials.env import Environment
 from rds_router.credentials.iam import IamAuth
 from rds_router.events import CredentialsRenewed
 from rds_router.lab import Cluster
+from rds_router.lab.engines.base import APP
 from rds_router.settings import credentials_from
 from tests.aws.conftest import ENGINES
 from tests.cluster.watching import prompt, run
@@ -153,7 +154,7 @@ def _wait_for_more(done: list[int], failures: list[BaseException]) -> None:
 
 def test_a_function_is_asked_again_once_when_it_is_refused(mariadb_cluster: Cluster) -> None:
     url = make_url(mariadb_cluster.primary.url)._replace(password=None, username=None)
-    answers = [("app", "old"), ("app", "app"), ("app", "old"), ("app", "old")]
+    answers = [("app", "old"), ("app", APP[1]), ("app", "old"), ("app", "old")]
     asked: list[Place] = []
 
     def answer(place: Place) -> tuple[str, str]:

@@ -15,8 +15,10 @@ from sqlalchemy import make_url, text
 from rds_router import Replica, Router, RoutingSession
 from rds_router.core.observation import Report, Role
 from rds_router.dialects.blue_green import BLUE_GREEN, Source, switchover
+from rds_router.errors import DiscoveryError
 from rds_router.events import Event, PrimaryMoved, PrimaryOut, Switchover
 from rds_router.lab import Cluster, Proxy
+from tests.aws import emulated
 from tests.aws.test_discovery import until
 from tests.cluster.watching import prompt, run
 from tests.conftest import ClusterFactory
@@ -130,13 +132,13 @@ def test_a_blue_green_switchover_holds_writes_and_is_followed(engine: str, lab_c
 
 
 @contextmanager
-def resolver(lookup: Callable[[], int]) -> Iterator[list[int]]:
-    """NAME leads to this machine, to the port that ``lookup`` says; the sockets are real. Yields the answers given."""
+def resolver(lookup: Callable[[], int], name: str = NAME) -> Iterator[list[int]]:
+    """``name`` leads to this machine, to the port that ``lookup`` says; the sockets are real. Yields the answers."""
     given: list[int] = []
     real = socket.getaddrinfo
 
     def getaddrinfo(host: Any, port: Any, *rest: Any, **options: Any) -> Any:
-        if host == NAME:
+        if host == name:
             given.append(lookup())
             return real("127.0.0.1", given[-1], *rest, **options)
         return real(host, port, *rest, **options)
@@ -276,3 +278,20 @@ def test_a_paused_primary_is_given_time_to_wake(mysql_cluster: Cluster, wake_tim
         ]
         assert {"PrimaryOut", "WriteRefused"}.isdisjoint(router.events.counts)
         until(lambda: router.events.counts["PrimaryBack"] > 0)
+
+
+def test_a_global_databases_writer_is_found_where_its_instances_are_named(mysql_cluster: Cluster) -> None:
+    """Its endpoint's name tells no region, so no instance's name: they must be said. It is one region's then."""
+    endpoint = "blog.global-abc123.global.rds.amazonaws.com"
+    with (
+        emulated.aurora_mysql(mysql_cluster) as aurora,
+        resolver(lambda: aurora.ports[mysql_cluster.primary.name], endpoint) as asked,
+    ):
+        url = make_url(mysql_cluster.primary.url).set(host=endpoint)
+        with pytest.raises(DiscoveryError, match=r"say the instances' names, Find\(instances="):
+            Router.from_cluster(url, find=aurora.find(instances=""))
+        with Router.from_cluster(url, policy=prompt(), find=aurora.find()) as router:
+            assert router.refresh(30)
+            assert router.topology.writer == mysql_cluster.primary.name
+            assert sorted(each.server.name for each in router.topology.servers) == aurora.names
+    assert len(asked) >= 2

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from rds_router import Router, Tls
+from rds_router import Place, Router, Tls
 from rds_router.lab import Cluster
 from tests.aws.certificates import Authority, bundle
 from tests.aws.conftest import ENGINES
@@ -137,6 +138,47 @@ def test_a_connect_with_a_bundle_as_large_as_amazons_is_cheap(
                 _one(router)
             record_property(f"{engine} ms", round((time.process_time() - began) * 50, 2))
             print(engine, (time.process_time() - began) * 50)
+
+
+def test_libpq_is_given_the_one_authority_that_counts_and_trusts_nobody_else(
+    tls_cluster: TlsCluster, authority: Authority, tmp_path: Path
+) -> None:
+    """A small file in place of the bundle; where it does not do any more the bundle does; a new bundle ends it."""
+    url = make_url(tls_cluster("postgresql").primary.url)
+    other = Authority(tmp_path, "another one").ca.read_text()
+    large = bundle(tmp_path / "bundle.pem", authority.ca, size=20_000)
+    tls, place = Tls(ca=large), Place("db", str(url.host), int(url.port or 0), "app")
+    anchors = tls.anchors("psycopg")
+    assert anchors is not None
+    used: list[str] = []
+
+    def connect(**parameters: Any) -> None:
+        used.append(parameters["sslrootcert"])
+        psycopg.connect(**parameters).close()
+
+    def again() -> list[str]:
+        used.clear()
+        anchors.around(connect, place)(
+            host=url.host, port=url.port, user=url.username, password=url.password, dbname="app",
+            **tls.parameters("postgresql", "psycopg"),
+        )  # fmt: skip
+        return used
+
+    assert again() == [str(large)]
+    (small,) = again()
+    assert Path(small).read_text().strip() == authority.ca.read_text().strip()
+    Path(small).write_text(other)  # as if the server had got another authority since
+    assert again() == [small, str(large)]
+    (newer,) = again()
+    assert newer not in (small, str(large))
+    Path(newer).unlink()
+    assert again() == [newer, str(large)]
+    large.write_text(other + large.read_text().replace(authority.ca.read_text(), ""))
+    with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
+        again()
+    assert used == [str(large)]
+    assert Tls(ca=authority.ca).anchors("psycopg") is None  # it is small
+    assert tls.anchors("pymysql") is None
 
 
 def _one(router: Router) -> Any:

@@ -130,7 +130,7 @@ def test_servers_page_names_every_server_and_what_it_does(browser: Browser, serv
     assert page.count("Takes writes") == 1
     assert 'class="try"' not in page  # no buttons outside of the demo
     for each in servers.servers:
-        assert "app:app" not in page
+        assert "lab-canary" not in page
         assert each.url not in page
 
 

@@ -417,7 +417,7 @@ def test_verdicts_of_real_errors(engine: str, lab_cluster: Callable[..., Cluster
         }.get(engine, ("SELECT CONNECTION_ID()", "KILL {}"))
         admin.execute(kill.format(connection.value(number)))
         assert verdict_of(connection, "SELECT 1") is Verdict.GONE
-    assert verdict_of_connecting(primary.url.replace(":app@", ":wrong@"), connection) is Verdict.LOGIN
+    assert verdict_of_connecting(primary.url.replace(":lab-canary@", ":wrong@"), connection) is Verdict.LOGIN
     _limit_connections(primary.admin_url, engine)
     with asked(primary.bare_url):
         assert verdict_of_connecting(primary.bare_url, connection) is Verdict.TOO_MANY

@@ -236,7 +236,7 @@ def test_the_command_line(shared: Cluster) -> None:
     bare = run(primary.bare_url, replica.bare_url)
     assert (bare.exit_code, json.loads(bare.stdout)["worst"]) == (0, "warning")
     assert run("--strict", primary.bare_url, replica.bare_url).exit_code == 1
-    wrong = run(primary.url.replace("//app:app@", "//app:geheim-17@"))
+    wrong = run(primary.url.replace("//app:lab-canary@", "//app:geheim-17@"))
     assert wrong.exit_code == 1
     assert "refused the login" in wrong.stdout
     assert "geheim-17" not in wrong.output

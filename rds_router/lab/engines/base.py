@@ -10,8 +10,9 @@ from typing import Protocol
 from rds_router.lab.binaries import Binaries
 from rds_router.lab.server import Server
 
-APP, BARE, REPLICATION = ("app", "app"), ("bare", "bare"), ("repl", "repl")
-"""Accounts (user, password) that every cluster has, beside the engine's administrator."""
+APP, BARE, REPLICATION = ("app", "lab-canary"), ("bare", "bare"), ("repl", "repl")
+"""Accounts (user, password) that every cluster has, beside the engine's administrator. The first password is a word
+that stands nowhere else: whoever tests software on a cluster can search what that writes for it."""
 
 Options = Mapping[str, "str | int | float | bool"]
 """Extra server settings: name as the server spells it -> value."""
