@@ -84,25 +84,36 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+def lasting(shared: Cluster) -> Cluster:
+    """No test ends its servers: others have connections to them in their pools, and read 2013 on them later."""
+
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("this cluster is shared by the whole run: have lab_cluster() make one of the test's own")
+
+    for name in ("kill", "restart", "promote", "demote", "rejoin"):
+        setattr(shared, name, refuse)
+    return shared
+
+
 @pytest.fixture(scope="session")
 def mariadb_cluster() -> Iterator[Cluster]:
     """A MariaDB primary and two replicas, shared by the whole run."""
     with start("mariadb") as shared:
-        yield shared
+        yield lasting(shared)
 
 
 @pytest.fixture(scope="session")
 def mysql_cluster() -> Iterator[Cluster]:
     """A MySQL primary and two replicas, shared by the whole run."""
     with start("mysql") as shared:
-        yield shared
+        yield lasting(shared)
 
 
 @pytest.fixture(scope="session")
 def postgresql_cluster() -> Iterator[Cluster]:
     """A PostgreSQL primary and two replicas, shared by the whole run."""
     with start("postgresql") as shared:
-        yield shared
+        yield lasting(shared)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ writes and follows nobody.
    somebody, or has left (two probes failed, or it refuses writes) and the other was seen as a replica, or continues the
    former's history, or is what the replicas have their data from.
 2. It claims it, and others do too: it stays if it is newer than each of them, or was promoted before our eyes after
-   them; a newer one takes its place; where neither is shown the primary is **contested**, and nobody is written.
+   them, or is a SQLite file; a newer one takes its place; where neither is shown the primary is **contested**, and
+   nobody is written.
 3. Newer is who holds all that the other has and more (GTIDs), or is on a later timeline of the same cluster
    (PostgreSQL).
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rds_router.core.observation import Report, Role
-from rds_router.core.position import Lsn
+from rds_router.core.position import Lsn, WallClock
 
 if TYPE_CHECKING:
     from rds_router.core.topology import Seen, Topology
@@ -130,9 +131,14 @@ def _is_on_later_timeline(mine: Report, theirs: Report) -> bool:
 
 
 def _stands_against(writer: Seen, other: Seen) -> bool:
-    if _is_newer(writer, other):
+    if _is_newer(writer, other) or _is_file(writer):
         return True
     return writer.promoted_at is not None and (other.promoted_at is None or other.promoted_at < writer.promoted_at)
+
+
+def _is_file(seen: Seen) -> bool:
+    """SQLite: nobody takes its place by himself, and a file that nobody says is a replica is a stray one."""
+    return seen.report is not None and isinstance(seen.report.position, WallClock)
 
 
 def _has_answered_since(writer: Seen, heir: Seen) -> bool:

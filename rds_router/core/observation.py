@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from rds_router.core.position import Position
+from rds_router.core.position import Position, WallClock
 
 
 class Role(enum.Enum):
@@ -65,8 +65,8 @@ class Report:
 
     @property
     def contents(self) -> Position | None:
-        """All it is known to contain."""
-        return self.holds or self.position
+        """All it is known to contain. A clock is none of that: it goes on in every file, whatever is in it."""
+        return None if isinstance(self.position, WallClock) else self.holds or self.position
 
 
 @dataclass(frozen=True, slots=True)

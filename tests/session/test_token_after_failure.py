@@ -31,6 +31,8 @@ def test_a_session_that_waits_for_its_rollback_tells_its_token(name: str, tmp_pa
         session.execute(text("CREATE TABLE things (id INTEGER PRIMARY KEY)"))
         session.add(Thing(id=1))
         session.commit()
+        assert router.refresh(30)  # the other file is no replica: the primary stays what it is
+        assert router.refresh(30)
         session.add(Thing(id=1))
         with pytest.raises(IntegrityError):
             session.flush()
