@@ -29,18 +29,19 @@ way = way_for(json.loads(os.environ["RDS_ROUTER_PEER"]))
 
 @contextmanager
 def session(*, writes: bool) -> Iterator[Session]:
-    """One for this request. The token of the browser comes and goes by a cookie, where there is one."""
-    cookie = Cookie(0, request.cookies.get("token", ""))
+    """One for this request. What its author wrote and saw comes and goes by cookies, where a way has that."""
+    cookie = Cookie(0, request.cookies.get("token", ""), request.cookies.get("trail", ""))
     with way.session(cookie, writes=writes) as found:
         yield found
-        way.keep_token(found, cookie)
-    g.token = cookie.token
+        way.keep(found, cookie)
+    g.kept = {"token": cookie.token, "trail": cookie.trail}
 
 
 @app.after_request
-def keep(response: Response) -> Response:
-    if token := g.pop("token", ""):
-        response.set_cookie("token", token, httponly=True)
+def keep_cookies(response: Response) -> Response:
+    for name, value in g.pop("kept", {}).items():
+        if value and value != request.cookies.get(name):
+            response.set_cookie(name, value, httponly=True)
     return response
 
 

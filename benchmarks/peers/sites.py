@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import sqlalchemy
@@ -51,7 +52,7 @@ def peers_on(c: Cluster) -> Iterator[tuple[list[Peer], list[str]]]:
         Peer(
             OURS,
             f"rds_router {__version__}, default policy",
-            {"kind": "benchmarks.peers.ours:way", "policy": _DEFAULTS},
+            {"kind": "router", "policy": _DEFAULTS},
         ),
         Peer(PLAIN, f"SQLAlchemy {sqlalchemy.__version__}, one engine", {"kind": "proxy", "url": c.primary.url}),
     ]
@@ -97,6 +98,10 @@ _PACKAGES = (
 _SAYS = {"aws-advanced-python-wrapper": ", plugin srw, one reader endpoint; its failover needs Aurora's topology"}
 
 
+class NotServed(RuntimeError):
+    """A peer's blog does not start, or does not answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """One peer's blog, which runs."""
@@ -108,14 +113,18 @@ class Site:
 
     def wait(self) -> None:
         """Until it has answered."""
-        deadline = time.monotonic() + 90
+        deadline, said = time.monotonic() + 60, ""
         while time.monotonic() < deadline and self.process.poll() is None:
-            with contextlib.suppress(OSError):
+            try:
                 urlopen(f"http://127.0.0.1:{self.port}/posts", timeout=30).read()
                 return
+            except HTTPError as error:
+                said = error.read().decode(errors="replace")
+            except OSError as error:
+                said = str(error)
             time.sleep(0.05)
         self.log.seek(0)
-        raise RuntimeError(f"the blog of {self.peer.name} did not start: {self.log.read()[-3000:]}")
+        raise NotServed(f"the blog of {self.peer.name} did not start ({said}): {self.log.read()[-1000:]}")
 
     def visit(self, *, seconds: float, visitors: int = THREADS, seed: int) -> Visits:
         """Visitors for so long."""

@@ -29,7 +29,7 @@ class Visitor(threading.Thread):
         self._name = f"{seed}-{number}"
         self._port, self._until, self._posts = port, until, posts
         self._connection: http.client.HTTPConnection | None = None
-        self._token = ""
+        self._cookies: dict[str, str] = {}
         self._own = number + 1
         """The post that he and nobody else of this visit changes."""
         self._count = 0
@@ -72,14 +72,16 @@ class Visitor(threading.Thread):
         try:
             if self._connection is None:
                 self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT)
-            headers = {"Cookie": f"token={self._token}"} if self._token else {}
+            kept = "; ".join(f"{name}={value}" for name, value in self._cookies.items())
+            headers = {"Cookie": kept} if kept else {}
             if method == "POST":
                 headers["Content-Type"] = "application/x-www-form-urlencoded"
             self._connection.request(method, path, body or None, headers)
             answer = self._connection.getresponse()
             status, found = answer.status, answer.read()
-            if cookie := answer.getheader("Set-Cookie"):
-                self._token = cookie.partition(";")[0].partition("=")[2]
+            for cookie in answer.headers.get_all("Set-Cookie", []):
+                name, _, value = cookie.partition(";")[0].partition("=")
+                self._cookies[name] = value
         except (OSError, http.client.HTTPException) as error:
             self.errors.append(f"{method}: {type(error).__name__} on the way to the blog")
             if self._connection is not None:

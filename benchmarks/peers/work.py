@@ -25,7 +25,7 @@ from sqlalchemy.pool import NullPool
 from benchmarks.context import Context
 from benchmarks.meters import cpu
 from benchmarks.paired import interleaved, ratio
-from benchmarks.peers.sites import AGAIN, OURS, PLAIN, THREADS, Peer, Site, fill, peers_on, serving
+from benchmarks.peers.sites import AGAIN, OURS, PLAIN, THREADS, NotServed, Peer, Site, fill, peers_on, serving
 from benchmarks.report import Cell, Column, Plot, Section, said
 from rds_router.lab import Cluster, EngineMissing, Server
 
@@ -72,7 +72,10 @@ def _on(engine: str, context: Context) -> Iterator[Section]:
     notes = [f"{each.name}: {each.what}." for each in peers] + [f"Not here: {each}." for each in lacking]
     for name in (each.name for each in peers if each.name != PLAIN and not context.is_quick):
         context.progress(0.5, f"{engine}: outages, {name}")
-        outages[name] = _outages(engine, name, context)
+        try:
+            outages[name] = _outages(engine, name, context)
+        except NotServed as error:
+            notes.append(f"No outage of {name} was measured: {error}")
     names = [each.name for each in peers]
     yield _summary(engine, names, speed, behind, outages, notes)
     yield _about_speed(engine, speed, names, context)

@@ -12,9 +12,11 @@ from sqlalchemy import create_engine, insert, select, text
 from benchmarks.blog_tables import Post
 from benchmarks.paired import Difference, compare_all
 from benchmarks.peers import here, visitors, work
-from benchmarks.peers.naive import RecipeSession
+from benchmarks.peers.aws import ThroughWrapper
+from benchmarks.peers.naive import RecipeSession, ThroughRecipe
 from benchmarks.report import shown
 from benchmarks.routing import AGAIN, OURS, Found, _statements, widest
+from rds_router.torture.ways import Way
 
 
 def visit(**other: Any) -> dict[str, Any]:
@@ -65,6 +67,11 @@ def test_the_recipe_sends_flushes_and_constructs_to_the_primary_and_the_rest_to_
         assert session.get_bind(clause=text("UPDATE posts SET title = ''")) is replica
     primary.dispose()
     replica.dispose()
+
+
+@pytest.mark.parametrize("through", [ThroughRecipe, ThroughWrapper])
+def test_a_peers_way_has_all_that_the_blog_and_the_torture_ask_of_a_way(through: type) -> None:
+    assert [name for name in dir(Way) if not name.startswith("_") and not hasattr(through, name)] == []
 
 
 def test_packages_that_are_not_there_have_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
