@@ -44,7 +44,7 @@ def watched() -> Iterator[None]:
     logging.getLogger().addHandler(handler)
     with pytest.MonkeyPatch.context() as patch:
         _after(patch, Emitter, "emit", lambda result, emitter, event: leaks_in("an event", event, repr(event)))
-        _after(patch, RouterError, "__init__", lambda result, error, *rest, **_: leaks_in("an error", *rest, error))
+        patch.setattr(RouterError, "__init__", _init_of_error)
         _before(patch, Router, "close", _shown)
         _after(
             patch, subprocess, "run", lambda ran, *_, **__: leaks_in("a program", ran.stdout or "", ran.stderr or "")
@@ -58,6 +58,12 @@ def watched() -> Iterator[None]:
 class Listening(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         leaks_in(f"the log of {record.name}", record.getMessage(), record.exc_text or record.exc_info or "")
+
+
+def _init_of_error(error: RouterError, *arguments: Any, **options: Any) -> None:
+    # It has none of its own: a PrimaryChanged takes that of the DBAPIError which it is as well.
+    super(RouterError, error).__init__(*arguments, **options)
+    leaks_in("an error", *arguments, error)
 
 
 def _shown(router: Any) -> None:
