@@ -15,6 +15,7 @@ and when a budget is broken, and when something was left out that ``--only`` ask
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 import time
 import traceback
@@ -157,5 +158,11 @@ def main(is_quick: bool, only: Sequence[str], is_list: bool, seed: int, runtime:
     sys.exit(1 if report.is_bad or (only and report.left_out) else 0)
 
 
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)  # SIGINT too: a shell starts background jobs with it ignored
     main()
