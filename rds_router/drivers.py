@@ -78,6 +78,8 @@ def improve(
     taught = _taught_connect(engine.dialect, patience)
     seconds = wakes_in if patience is None else patience.seconds
     limits = _connect_limits(engine.url, seconds) if seconds else {}
+    if patience is None:
+        limits.pop("write_timeout", None)  # a primary's connection is never given up once it is there
     if opening is as_told and taught is None and not limits:
         return
     connect = taught or engine.dialect.connect

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, make_url
 
 from rds_router import Router, drivers
 from rds_router.core.position import MySQLGtidSet
@@ -55,6 +55,31 @@ def test_the_users_connect_arguments_are_kept_but_for_the_time_limits(monkeypatc
     assert seen["charset"] == "utf8mb4"
     assert (seen["user"], seen["password"], seen["port"], seen["database"]) == ("app", "geheim", 3307, "blog")
     assert seen["read_timeout"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("mysql+pymysql://app@127.0.0.1:1/blog", {"connect_timeout": 30.0}),
+        ("postgresql+psycopg://app@127.0.0.1:1/blog", {"connect_timeout": 30}),
+    ],
+)
+def test_a_primary_that_may_have_to_wake_is_given_its_time_to_connect(url: str, told: dict[str, Any]) -> None:
+    """And nothing else is limited; what the user says himself counts."""
+    seen: list[dict[str, Any]] = []
+
+    def opening(connect: Any, arguments: Any, parameters: dict[str, Any]) -> Any:
+        seen.append({name: value for name, value in parameters.items() if "timeout" in name})
+        raise ConnectionRefusedError
+
+    for options, expected in (({}, told), ({"connect_timeout": 7}, {"connect_timeout": 7})):
+        engine = create_engine(url, connect_args=options)
+        drivers.improve(engine, opening, wakes_in=30.0)
+        with pytest.raises(ConnectionRefusedError):
+            engine.raw_connection()
+        assert seen.pop() == expected
+    drivers.improve(create_engine(url), opening)
+    assert seen == []
 
 
 def test_a_probes_connection_is_in_autocommit() -> None:
