@@ -17,6 +17,7 @@ from rds_router import RoutingSession
 from rds_router.comparison.blog import OPERATIONS, drawn, fill
 from rds_router.comparison.place import Place
 from rds_router.core.token import Token
+from rds_router.core.trail import Trail
 from rds_router.errors import RouterError
 
 SHORTEST_SLICE: Final = 0.1
@@ -91,6 +92,17 @@ def run(
     return done
 
 
+@dataclass(slots=True)
+class _Cookie:
+    """What a visitor's browser brings along, as with the Flask extension: he reads behind nothing he wrote or saw.
+
+    The first contents count as written by him.
+    """
+
+    token: Token | None
+    trail: Trail | None = None
+
+
 class _Side:
     """One place with its blog, and the tokens of its clients."""
 
@@ -99,11 +111,10 @@ class _Side:
         try:
             with RoutingSession(router=place.router) as session:
                 self._posts = fill(session, seed=seed)
-                token = session.token
+                filled = session.token
         except (SQLAlchemyError, RouterError) as error:
             raise BrokeOff(f"{place.letter} ({place}): {place.readable(error)}") from None
-        # As browsers have them: nobody reads behind what he wrote or saw, nor behind the first contents.
-        self._tokens: list[Token | None] = [token] * clients
+        self._cookies = [_Cookie(filled) for _ in range(clients)]
 
     def work(self, seconds: float, seed: int, stop: threading.Event) -> Slice:
         """All clients at once, for so long."""
@@ -117,7 +128,7 @@ class _Side:
                 daemon=True,
                 name=f"client {number}",
             )
-            for number in range(len(self._tokens))
+            for number in range(len(self._cookies))
         ]
         for thread in threads:
             thread.start()
@@ -132,6 +143,7 @@ class _Side:
         return found
 
     def _client(self, number: int, seed: int, until: float, stop: threading.Event, found: Slice) -> None:
+        cookie = self._cookies[number]
         dice, began = random.Random(1000 * seed + number), time.monotonic()
         while not stop.is_set() and time.monotonic() < until:
             name = drawn(dice)
@@ -139,9 +151,12 @@ class _Side:
             start = time.perf_counter()
             try:
                 with RoutingSession(router=self._place.router) as session:
-                    session.read_after(self._tokens[number])
+                    session.read_after(cookie.token)
+                    session.follow(cookie.trail)
                     operation(session, dice, self._posts)
-                    self._tokens[number] = session.seen
+                    # First the trail: asking for the token may replace the moment that it is compared with.
+                    cookie.trail = session.trail or cookie.trail
+                    cookie.token = session.token or cookie.token
             except (SQLAlchemyError, RouterError) as error:
                 found.errors.append(f"{name}: {self._place.readable(error)}")
                 if not isinstance(error, NoConnectionLeft):

@@ -59,15 +59,18 @@ def has_schema(cluster: Cluster) -> bool:
         return bool(admin.execute(f"SHOW DATABASES LIKE '{PREFIX.replace('_', chr(92) + '_')}'"))
 
 
-def selects(server: Server) -> int:
+def backward_reads(server: Server) -> int:
+    """Rows read in descending order of an index, as only the blog's list of newest posts does."""
     with asked(server.url) as connection:
-        ((_, count),) = (tuple(row.values()) for row in connection.execute("SHOW GLOBAL STATUS LIKE 'Com_select'"))
+        status = connection.execute("SHOW GLOBAL STATUS LIKE 'Handler_read_prev'")
+        ((_, count),) = (tuple(row.values()) for row in status)
         return int(count)
 
 
+@pytest.mark.timeout(400)  # on a machine at rest ten seconds; three programs are started, one after the other
 def test_two_engines_are_compared_interrupted_and_refused(pair: Sequence[Cluster], tmp_path: Path) -> None:
     """One after the other, as starting the command costs more than it does; each time nothing is left, or touched."""
-    before = [selects(each.replicas[0]) for each in pair]
+    before = [backward_reads(each.replicas[0]) for each in pair]
     out = tmp_path / "out.json"
     done = subprocess.run(
         command(pair, "--seconds", "3", "--rounds", "4", "--clients", "2", "--json", str(out)),
@@ -83,7 +86,7 @@ def test_two_engines_are_compared_interrupted_and_refused(pair: Sequence[Cluster
     assert {"median", "rate"} <= set(whole)
     assert all(0 < each["ratio"]["low"] <= each["ratio"]["high"] for each in whole.values())
     for each, count in zip(pair, before, strict=True):
-        assert selects(each.replicas[0]) - count > 100, "its replica has read"
+        assert backward_reads(each.replicas[0]) > count, "its replica has served the blog"
     assert [has_schema(each) for each in pair] == [False, False]
 
     running = subprocess.Popen(
