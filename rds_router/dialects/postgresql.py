@@ -27,6 +27,9 @@ def read(answers: Answers, /) -> Report:
     Without pg_read_all_stats it is too low for a while after a failover, and the replica covers nothing new.
 
     Identity: the system identifier is the whole cluster's, so the moment this server started is added.
+
+    Run: after the crash of one of its processes the same server recovers, and may show less than it had shown. That
+    begins its statistics anew, and so a run.
     """
     server, control = first_row(answers, "server"), first_row(answers, "control")
     receivers = rows_of(answers, "receiver") or ()
@@ -36,6 +39,7 @@ def read(answers: Answers, /) -> Report:
     writes_by_default = not is_on(server.get("default_read_only"))
     lag = seconds_of(server.get("replay_age"))
     identity = _identity(control.get("system_identifier"), server.get("started_at"))
+    recovered = text_of(server.get("statistics_since"))
     return Report(
         role=Role.UNKNOWN if in_recovery is None else Role.REPLICA if in_recovery else Role.PRIMARY,
         lag=(seconds_of(control.get("checkpoint_age")) if lag is None else lag) if in_recovery else None,
@@ -46,7 +50,7 @@ def read(answers: Answers, /) -> Report:
         is_writable=None if in_recovery is None else not in_recovery and writes_by_default,
         follows=in_recovery,
         identity=identity,
-        run=identity,
+        run=f"{identity}/{recovered}" if identity and recovered else "",
         clock=seconds_of(server.get("clock")),
         missing=(_NO_STATISTICS,) if any(receiver.get("status") is None for receiver in receivers) else (),
     )
@@ -175,6 +179,7 @@ POSTGRESQL = Dialect(
             " extract(epoch FROM now() - pg_last_xact_replay_timestamp())::float8 AS replay_age,"
             " extract(epoch FROM clock_timestamp())::float8 AS clock,"
             " extract(epoch FROM pg_postmaster_start_time())::numeric(20, 6)::text AS started_at,"
+            " (SELECT extract(epoch FROM stats_reset)::numeric(20, 6)::text FROM pg_stat_bgwriter) AS statistics_since,"
             " (SELECT reset_val FROM pg_settings WHERE name = 'default_transaction_read_only')"
             " AS default_read_only",
         ),
