@@ -54,16 +54,16 @@ class Benchmark:
 
 
 BENCHMARKS: tuple[Benchmark, ...] = (
-    Benchmark("pooling", "benchmarks.pooling", "every kind of pool, near and far from the servers", 190, 12),
-    Benchmark("tls", "benchmarks.tls", "TLS, and what PyMySQL does for each connect", 8, 2),
-    Benchmark("proxies", "benchmarks.pooling_proxies", "a pooling proxy in the place of RDS Proxy", 80, 15),
-    Benchmark("scale-out", "benchmarks.scale_out", "none to four replicas, each server limited", 90, 12),
-    Benchmark("fleet", "benchmarks.fleet", "1 to 1,000 workers, 1 to 15 replicas, in simulation", 35, 1),
-    Benchmark("micro", "benchmarks.micro", "the parts of a routed statement, by pytest-benchmark", 12, 4),
     Benchmark("routing", "benchmarks.routing", "CPU a statement, beside the peers in the same rounds", 60, 12),
+    Benchmark("classify", "benchmarks.classify", "telling reads from writes; importing the package", 16, 5),
+    Benchmark("micro", "benchmarks.micro", "the parts of a routed statement, by pytest-benchmark", 12, 4),
     Benchmark("tokens", "benchmarks.tokens", "own writes read again: commits and reads, beside MySQL Router", 70, 8),
     Benchmark("peers", "benchmarks.peers.work", "the same blog through each peer: speed, staleness, outages", 220, 20),
-    Benchmark("classify", "benchmarks.classify", "telling reads from writes; importing the package", 16, 5),
+    Benchmark("fleet", "benchmarks.fleet", "1 to 1,000 workers, 1 to 15 replicas, in simulation", 35, 1),
+    Benchmark("tls", "benchmarks.tls", "TLS, and what PyMySQL does for each connect", 8, 2),
+    Benchmark("pooling", "benchmarks.pooling", "every kind of pool, near and far from the servers", 190, 12),
+    Benchmark("proxies", "benchmarks.pooling_proxies", "a pooling proxy in the place of RDS Proxy", 80, 15),
+    Benchmark("scale-out", "benchmarks.scale_out", "none to four replicas, each server limited", 90, 12),
 )
 
 
