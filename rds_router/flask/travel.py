@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -53,8 +54,10 @@ def lifetime(router: Router) -> int:
     Not in the latter half of it either, so that a trail need not be sent each time it was followed.
     """
     policy = router.policy
-    oldest = policy.hard_max_lag if policy.no_replica == "stalest" else policy.max_lag
-    return int(max(60.0, 10 * policy.max_lag, 2 * policy.after_write_window, 2 * (oldest + policy.max_age)))
+    oldest = max(policy.max_lag, policy.contract.max_staleness or 0.0)
+    if policy.no_replica == "stalest":
+        oldest = max(oldest, policy.hard_max_lag)
+    return math.ceil(max(60.0, 10 * policy.max_lag, 2 * policy.after_write_window, 2 * (oldest + policy.max_age)))
 
 
 def signed(app: Flask, router: Router, token: Token | None) -> str | None:

@@ -14,7 +14,7 @@ from itsdangerous import URLSafeTimedSerializer
 from sqlalchemy import insert, select, text
 from werkzeug.wrappers import Response
 
-from rds_router import ConfigurationError, Token
+from rds_router import ConfigurationError, Contract, Router, RoutingPolicy, Token
 from rds_router.core.position import parse_position
 from rds_router.flask import SQLAlchemy, travel
 from tests.flask.conftest import MakeSite, Site
@@ -395,3 +395,19 @@ def test_a_write_in_a_command_needs_no_request(site: Site) -> None:
     assert isinstance(site.db, SQLAlchemy)
     for path in site.paths[1:]:
         copy_file(site.paths[0], path)
+
+
+@pytest.mark.parametrize(
+    ("policy", "oldest"),
+    [
+        (RoutingPolicy(reads=Contract(own_writes=True, monotonic=True, max_staleness=600)), 600),
+        (RoutingPolicy(no_replica="stalest", hard_max_lag=900), 900),
+        (RoutingPolicy(no_replica="stalest"), 60),
+        (RoutingPolicy(max_lag=5), 5),
+    ],
+)
+def test_a_token_outlives_every_replica_that_may_be_read_without_it(policy: RoutingPolicy, oldest: float) -> None:
+    """The oldest replica that gets reads was that old when it was last heard of; dropped before, a write is missed."""
+    router = Router("sqlite:///a.db", "sqlite:///b.db", policy=policy)
+    assert travel.lifetime(router) >= oldest + policy.max_age
+    assert travel.lifetime(router) >= 60
