@@ -76,13 +76,16 @@ class RoutingSession(RerunningSession):
         inside does not end the block. Raises ValueError for what is no contract.
         """
         outer = self._scope.contract
-        self._scope = replace(self._scope, contract=contract_of(contract))
-        self._pin = None
+        self._promise(contract_of(contract))
         try:
             yield self
         finally:
-            self._scope = replace(self._scope, contract=outer)
-            self._pin = None
+            self._promise(outer)
+
+    def _promise(self, contract: Contract | None) -> None:
+        """Reads from now on are promised this; None: what the policy says."""
+        self._scope = replace(self._scope, contract=contract)
+        self._pin = None
 
     def using_primary(self) -> AbstractContextManager[RoutingSession]:
         """Reads of the block go to the primary: ``reading("strong")``. A commit inside does not end it (R5)."""

@@ -22,7 +22,7 @@ from rds_router.core.policy import RoutingPolicy
 from rds_router.core.token import Token
 from rds_router.core.trail import Trail
 from rds_router.errors import ConfigurationError
-from rds_router.flask import travel
+from rds_router.flask import promises, travel
 from rds_router.flask.misses import RoutingQuery, confirmed
 from rds_router.flask.session import FlaskRoutingSession
 from rds_router.router import Router
@@ -221,7 +221,8 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
 def reads(contract: str | Contract) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Decorator for a view: its reads are promised "any", "bounded(seconds)", "monotonic", "session" or "strong".
 
-    Raises ValueError for what is no contract.
+    Those of the stream that it returns too, and those of another session after ``db.session.remove()``. Raises
+    ValueError for what is no contract.
     """
     promised = contract_of(contract)
 
@@ -231,8 +232,8 @@ def reads(contract: str | Contract) -> Callable[[Callable[_P, _R]], Callable[_P,
             db: SQLAlchemy = current_app.extensions["sqlalchemy"]
             if not (promised.monotonic or promised.strong) and has_request_context():
                 db._leave_no_trail()
-            with db.session.reading(promised):
-                return cast("_R", current_app.ensure_sync(view)(*arguments, **options))
+            call = functools.partial(current_app.ensure_sync(view), *arguments, **options)
+            return cast("_R", promises.kept(db.session, promised, call))
 
         return reading
 

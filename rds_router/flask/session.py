@@ -9,6 +9,7 @@ from flask import g, has_app_context
 from flask_sqlalchemy.session import Session as _BindKeySession
 from sqlalchemy.engine import Connection, Engine
 
+from rds_router.flask import promises
 from rds_router.router import Router
 from rds_router.session import RoutingSession
 
@@ -28,6 +29,8 @@ class FlaskRoutingSession(RoutingSession, _BindKeySession):
         self._follow(brought.sight, brought.arrived)
         if "_rds_router_seen" in g:
             self._scope = replace(self._scope, seen=g._rds_router_seen)
+        if (contract := promises.current()) is not None:
+            self._promise(contract)
 
     def _end_scope(self, router: Router) -> None:
         super()._end_scope(router)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from flask import abort
+from flask import Response, abort, stream_with_context
 from flask_sqlalchemy.query import Query
 from sqlalchemy import insert, select, update
 from werkzeug.exceptions import NotFound
 
-from rds_router.flask import SQLAlchemy, reads
+from rds_router.flask import SQLAlchemy, primary_only, reads
 from tests.flask.conftest import MakeSite, Site
 from tests.session.models import users
 
@@ -102,6 +103,82 @@ def test_reads_promises_a_view_what_it_says(site: Site) -> None:
     assert site.seen.parts == ["replica", "primary"]
     with pytest.raises(ValueError, match="is no contract"):
         reads("stronger")
+
+
+def _streams(db: SQLAlchemy) -> dict[str, Callable[[], Any]]:
+    """Views that read two times in what they return; the decorator comes on top."""
+
+    def items() -> Iterator[str]:
+        for _ in range(2):
+            yield str(db.session.scalar(select(users.c.name).where(users.c.id == 1)))
+            db.session.remove()
+
+    return {
+        "bare": lambda: stream_with_context(items()),
+        "response": lambda: Response(stream_with_context(items()), mimetype="text/csv"),
+        "tuple": lambda: (stream_with_context(items()), 200, {"X-Mine": "1"}),
+        "removed": lambda: "".join(items()),
+    }
+
+
+@pytest.mark.parametrize("kind", ["bare", "response", "tuple", "removed"])
+def test_a_views_contract_holds_until_its_stream_is_done(site: Site, kind: str) -> None:
+    """A generator under stream_with_context reads when the view has returned; remove() makes another session."""
+    db = site.db
+    view = _streams(db)[kind]
+    site.app.add_url_rule("/strong", "strong", primary_only(view))
+    site.app.add_url_rule("/plain", "plain", view)
+    client = site.app.test_client()
+    client.get("/strong").get_data()
+    assert site.seen.parts == ["primary"] * 2
+    site.forget()
+    client.get("/plain").get_data()
+    assert site.seen.parts == ["replica"] * 2
+
+
+def test_a_contract_ends_with_its_view_or_stream_and_the_outer_one_goes_on(make_site: MakeSite) -> None:
+    """Also if a session was removed inside, if the view raised, and if the client left before the stream's end."""
+    site = make_site(RDS_ROUTER_READS="any")
+    db = site.db
+
+    def read() -> None:
+        db.session.scalar(select(users.c.name).where(users.c.id == 1))
+        db.session.rollback()
+
+    @reads("strong")
+    def inner(fails: bool = False) -> None:
+        db.session.remove()
+        read()
+        if fails:
+            raise LookupError
+
+    @reads("any")
+    def outer() -> None:
+        inner()
+        read()
+        with pytest.raises(LookupError):
+            inner(fails=True)
+        read()
+
+    @reads("strong")
+    def stream() -> Iterator[str]:
+        return (read() or "item" for _ in range(9))  # type: ignore[func-returns-value]
+
+    with site.app.test_request_context():
+        outer()
+        read()
+        assert site.seen.parts == ["primary", "replica", "primary", "replica", "replica"]
+        site.forget()
+        left: Any = stream()
+        read()
+        next(left)
+        left.close()
+        read()
+        assert site.seen.parts == ["replica", "primary", "replica"]
+        unread: Any = stream()
+        unread.close()
+        read()
+        assert site.seen.parts[3:] == ["replica"]
 
 
 def test_a_request_remembers_what_was_seen_whichever_session_it_uses(site: Site) -> None:
