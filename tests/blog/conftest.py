@@ -104,6 +104,7 @@ def running_on(cluster: Cluster, **config: Any) -> Iterator[Flask]:
         "SQLALCHEMY_DATABASE_URI": cluster.primary.url,
         "SQLALCHEMY_REPLICA_URIS": [Replica(each.url, name=each.name) for each in cluster.replicas],
         "RDS_ROUTER_PRIMARY_NAME": cluster.primary.name,
+        "RDS_ROUTER_LATENCY_WINDOW": 60.0,  # how fast a probe is answered tells of this machine's other work only
         **config,
     }
     with running(given, cluster.wait_caught_up) as app:
