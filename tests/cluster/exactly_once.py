@@ -6,21 +6,20 @@
 from __future__ import annotations
 
 import argparse
-import os
 import random
-import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import create_engine, event, make_url, text
 from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import NullPool
 
 from rds_router import Replica, Router, RoutingPolicy, RoutingSession, prepare_transactions, run_transaction
+from rds_router.drivers import wire_of
 from rds_router.events import CommitResolved, Event
 from rds_router.lab import Cluster, Proxy, Server, cluster
 from rds_router.lab.proxy import Connection, To
@@ -100,8 +99,8 @@ class Bench:
 
 
 @contextmanager
-def bench(c: Cluster, **policy: Any) -> Iterator[Bench]:
-    """The ledger made, every server behind a wire of its own."""
+def bench(c: Cluster, *, driver: str = "", **policy: Any) -> Iterator[Bench]:
+    """The ledger made, every server behind a wire of its own. ``driver``: another one than the lab's own."""
     run(
         c.primary,
         "DROP TABLE IF EXISTS ledger, totals",
@@ -112,13 +111,23 @@ def bench(c: Cluster, **policy: Any) -> Iterator[Bench]:
     c.wait_caught_up()
     with ExitStack() as opened:
         wires = {each.name: opened.enter_context(Proxy(each)) for each in c.servers}
-        primary, *replicas = (Replica(wires[each.name].url, name=each.name) for each in (c.primary, *c.replicas))
+        urls = {name: make_url(wire.url) for name, wire in wires.items()}
+        if driver:
+            urls = {name: url.set(drivername=f"{url.get_backend_name()}+{driver}") for name, url in urls.items()}
+        primary, *replicas = (Replica(urls[each.name], name=each.name) for each in (c.primary, *c.replicas))
         given = RoutingPolicy(**{"probe_interval": 0.5, "probe_timeout": 2.0, "failover_timeout": 60.0, **policy})
-        arguments = {} if c.engine == "postgresql" else {"connect_args": {"ssl_disabled": True}}
+        arguments = {"connect_args": _PLAIN.get(urls[c.primary.name].get_driver_name(), {})}
         router = opened.enter_context(Router(primary, replicas, policy=given, engine_options=arguments))
         assert router.refresh(30)
         prepare_transactions(router)
         yield Bench(c, wires, router)
+
+
+_PLAIN: Final[dict[str, dict[str, Any]]] = {
+    "pymysql": {"ssl_disabled": True},
+    "mysqldb": {"ssl_mode": "DISABLED"},
+    "mysqlconnector": {"ssl_disabled": True, "use_pure": True},
+}
 
 
 def run(server: Server, *statements: str) -> None:
@@ -131,10 +140,9 @@ def run(server: Server, *statements: str) -> None:
 
 def client_port(connection: Any) -> int:
     """The client's own port of a SQLAlchemy connection."""
-    raw = connection.connection.dbapi_connection
-    number = raw.fileno() if hasattr(raw, "fileno") else raw._sock.fileno()
-    with socket.socket(fileno=os.dup(number)) as copy:
-        return int(copy.getsockname()[1])
+    wire = wire_of(connection.connection.dbapi_connection)
+    assert wire is not None
+    return int(wire.ends[0][1])
 
 
 def kill_and_restart(c: Cluster) -> Break:
@@ -165,12 +173,13 @@ def kill_and_promote(c: Cluster) -> Break:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("engine")
+    parser.add_argument("--driver", default="")
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     dice, begun = random.Random(given.seed), time.monotonic()
-    with cluster(given.engine) as c, bench(c) as stand:
+    with cluster(given.engine) as c, bench(c, driver=given.driver) as stand:
         packets = stand.packets()
         points: list[tuple[To, int]] = [(to, n) for to in ("server", "client") for n in range(packets[to] + 1)]
         for number in range(given.runs):
