@@ -148,13 +148,19 @@ class Visits:
 
 
 @contextlib.contextmanager
-def serving(c: Cluster, *peers: Peer) -> Iterator[list[Site]]:
-    """Each peer's blog on 127.0.0.1, each on connections of its own; all started before any is waited for."""
+def serving(c: Cluster, *peers: Peer, failed: dict[str, str]) -> Iterator[list[Site]]:
+    """Each peer's blog on 127.0.0.1, each on connections of its own; all started before any is waited for.
+
+    One that does not start is put into ``failed``, with the reason; the others are served.
+    """
     with contextlib.ExitStack() as opened:
         sites = [opened.enter_context(_started(c, peer)) for peer in peers]
         for each in sites:
-            each.wait()
-        yield sites
+            try:
+                each.wait()
+            except NotServed as error:
+                failed[each.peer.name] = str(error).partition("\n")[0]
+        yield [each for each in sites if each.peer.name not in failed]
 
 
 @contextlib.contextmanager

@@ -58,18 +58,23 @@ def measure(context: Context) -> Iterator[Section]:
 
 
 def _on(engine: str, context: Context) -> Iterator[Section]:
-    outages = {}
+    outages: dict[str, dict[str, Visit]] = {}
+    failed: dict[str, str] = {}
     with context.own_cluster(engine, replicas=REPLICAS) as c, peers_on(c) as (peers, lacking):
         left_out = peers[len(peers) if not context.is_quick else QUICK :]
         lacking += [f"{each.name}: left out, as this is a quick run" for each in left_out]
         peers = [each for each in peers if each not in left_out]
         fill(c)
-        with serving(c, *peers) as sites:
+        with serving(c, *peers, failed=failed) as sites:
+            if OURS in failed or PLAIN in failed:
+                raise NotServed("; ".join(failed.values()))
             speed = _speed(c, sites, context)
             behind = _behind(c, sites, context)
             if context.is_quick:
                 outages[OURS] = _killed(c, sites[0], context)
+    peers = [each for each in peers if each.name not in failed]
     notes = [f"{each.name}: {each.what}." for each in peers] + [f"Not here: {each}." for each in lacking]
+    notes += [f"Not measured: {each}" for each in failed.values()]
     for name in (each.name for each in peers if each.name != PLAIN and not context.is_quick):
         context.progress(0.5, f"{engine}: outages, {name}")
         try:
@@ -315,8 +320,11 @@ def _outages(engine: str, name: str, context: Context) -> dict[str, Visit]:
     with context.own_cluster(engine, replicas=REPLICAS) as c, peers_on(c) as (peers, _):
         fill(c)
         (peer,) = (each for each in peers if each.name == name)
-        with serving(c, peer) as (site,):
-            return _killed(c, site, context)
+        failed: dict[str, str] = {}
+        with serving(c, peer, failed=failed) as sites:
+            if failed:
+                raise NotServed(failed[name])
+            return _killed(c, sites[0], context)
 
 
 def _killed(c: Cluster, site: Site, context: Context) -> dict[str, Visit]:
