@@ -89,7 +89,8 @@ def test_a_frozen_server_costs_a_read_its_deadline_once(shared: Cluster, interva
 @pytest.mark.parametrize("transactions", ["autocommit", "snapshot"])
 def test_a_commit_is_no_concern_of_a_replica_that_froze(shared: Cluster, transactions: Any) -> None:
     """Nothing there needs it: neither a session that only read nor one that wrote on the primary gets its error."""
-    run(shared.primary.url, "CREATE TABLE IF NOT EXISTS deadline_written (id INT PRIMARY KEY)")
+    table = "CREATE TABLE IF NOT EXISTS deadline_written (id INT PRIMARY KEY)"
+    run(shared.primary.url, table, "DELETE FROM deadline_written")
     shared.wait_caught_up(timeout=30.0)
     with reading(shared, interval=600.0, transactions=transactions) as router:
         first, second = RoutingSession(router=router), RoutingSession(router=router)
