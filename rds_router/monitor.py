@@ -289,7 +289,8 @@ class Monitor:
             def is_done() -> bool:
                 missing = [name for name, number in wanted.items() if self._done[name] < number]
                 for name in missing:
-                    self._wakes[name].set()
+                    if self._begun[name] < wanted[name]:  # else it is under way, and another one would be one too many
+                        self._wakes[name].set()
                 return len(wanted) - len(missing) >= min(enough, len(wanted))
 
             return self._turned.wait_for(is_done, timeout)

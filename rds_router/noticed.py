@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Final
 
 from rds_router.core.observation import Report
@@ -36,6 +37,8 @@ def listed(old: Topology, new: Topology) -> ServersListed | None:
 
 _MOST: Final = 4096
 """Commits between two probes: more than a process can do."""
+_LATEST: Final = 64
+"""Of how many commits it is looked whether they cover a token: who reads has mostly just written."""
 
 
 class Acknowledged:
@@ -56,6 +59,10 @@ class Acknowledged:
     def asked(self) -> None:
         """The primary was probed again."""
         self._before, self._now = self._now, []
+
+    def covers(self, position: Position) -> bool:
+        """True if one of the latest commits covers it: whoever has made a write need not ask whether it is there."""
+        return any(each.covers(position) for each in islice(self, _LATEST))
 
     def __iter__(self) -> Iterator[Position]:
         """The latest first."""

@@ -115,7 +115,7 @@ class Router(TokenRouter):
         self._is_awake = not self.has_replicas
         self._is_closed = False
         self._acknowledged = Acknowledged()  # the last commits that the primary told: its heir must have them
-        self._catching_up = CatchingUp(self.policy, clock, self.events)
+        self._catching_up = CatchingUp(self.policy, clock, self.events, self._acknowledged)
         self._engines = Engines(
             {each.server.name: each for each in found},
             policy=self.policy,

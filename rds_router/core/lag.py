@@ -48,6 +48,12 @@ def measured_by(topology: Topology, seen: Seen) -> Seen:
     return replace(seen, lag=lag, as_of=as_of)
 
 
+def surely_behind(topology: Topology, seen: Seen) -> float:
+    """Seconds for which, by its last word, a replica had lacked something that the primary had; 0 if none are shown."""
+    _, missing = _dated(topology.history, seen.report.position if seen.report else None)
+    return 0.0 if missing is None else max(0.0, seen.reported_at - missing)
+
+
 def outlives_primary(topology: Topology, seen: Seen) -> bool:
     """The primary is silent, and the replica holds all it was last known to have: reads go on there for a while.
 

@@ -51,8 +51,9 @@ class RoutingPolicy:
     """What to do when an object that was read on a replica is changed: nothing; compare what was read with the
     primary's rows, locked, at each flush ("check"); refuse it ("refuse"). The last two raise StaleRead."""
     causal_wait: float = 0.05
-    """How long a read waits, at most and once a write, for a replica to be seen to have its client's write before
-    it goes to the primary; 0: it does not wait. With "token" only."""
+    """How long a read waits, at most, for a replica to be seen to have its client's write before it goes to the
+    primary; 0: it does not wait. For a replica that lags nobody waits more than once a ``probe_interval``. With "token"
+    only."""
     after_write_window: float = 5.0
     """How long "primary" above lasts, and how long a reader stays on the primary when the
     position of his write cannot be told."""
