@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from rds_router.forks import tell_when_forked
 
@@ -55,26 +55,54 @@ class Renewable(Protocol):
 
 
 class Remembered(Generic[_T]):
-    """Answers with the moment until which they count. Thread-safe; one question at a time is under way."""
+    """Answers with the moment until which they count. Thread-safe.
+
+    One that is remembered is told at once, whoever is being asked for another one meanwhile. Of those who need a new
+    answer to the same question one asks; the others wait for it, unless the old one may still do.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._answers: dict[Hashable, tuple[_T, float]] = {}
-        self._lock = threading.Lock()
+        self._refused: dict[Hashable, tuple[_T, float]] = {}
+        """Answers that a server refused and that were the same when asked anew, and until when nobody asks again."""
+        self._askers: dict[Hashable, threading.Lock] = {}
         tell_when_forked(self)
 
     def get(self, key: Hashable, ask: Callable[[], tuple[_T, float]], *, unless: _T | None = None) -> _T:
         """The answer remembered, or a new one; ``ask`` returns it and the seconds it counts for.
 
-        ``unless``: an answer that is of no use any more. Whoever comes second finds the new one.
+        ``unless``: an answer that is of no use any more. Whoever comes second finds the new one; if there was none, the
+        old one is the answer for ``ASKED_AGAIN`` seconds.
         """
-        with self._lock:
-            answer, until = self._answers.get(key, (None, 0.0))
-            if answer is None or answer == unless or self._clock() >= until:
-                answer, lifetime = ask()
-                self._answers[key] = answer, self._clock() + lifetime
+        found = self._found(key, unless)
+        if found is not None:
+            return found
+        with self._askers.setdefault(key, threading.Lock()):
+            found = self._found(key, unless)
+            if found is not None:
+                return found
+            answer, lifetime = ask()
+            now = self._clock()
+            self._answers[key] = answer, now + lifetime
+            if unless is not None and answer == unless:
+                self._refused[key] = answer, now + ASKED_AGAIN
             return answer
 
+    def _found(self, key: Hashable, unless: _T | None) -> _T | None:
+        now = self._clock()
+        answer, until = self._answers.get(key, (None, 0.0))
+        if answer is None or now >= until:
+            return None
+        refused, asked_again = self._refused.get(key, (None, 0.0))
+        return answer if answer != unless or (answer == refused and now < asked_again) else None
+
     def forked(self) -> None:
-        """In a forked child: the lock may be held by a thread that does not live here."""
-        self._lock = threading.Lock()
+        """In a forked child: a lock may be held by a thread that does not live here."""
+        self._askers = {}
+
+
+ASKED_AGAIN: Final = 5.0
+"""Seconds for which a refused answer that is still the current one is not asked for anew. A server that refuses it is
+probed about once a second by each process, and each time costs two calls of AWS, which has a bound for all clients of
+an account; a rotated password is found these seconds later, when its writer is not done sooner."""
