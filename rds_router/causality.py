@@ -44,7 +44,7 @@ def located(token: Token, primary: Engine | Connection, dialect: Dialect) -> Tok
     if isinstance(primary, Connection):
         text = primary.exec_driver_sql(dialect.position_after_write).scalar()
     else:
-        with primary.connect() as connection:
+        with Connection(primary) as connection:  # a plain one: to ask is no write, whatever the statement looks like
             text = connection.exec_driver_sql(dialect.position_after_write).scalar()
     if text is None:
         return token

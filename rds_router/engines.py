@@ -69,6 +69,7 @@ class Engines:
         clock: Callable[[], float],
         on_engine: OnEngine | None = None,
         on_fault: OnFault | None = None,
+        on_primary: Callable[[Engine], None] | None = None,
         is_own_wish: OwnWish = lambda server, error: False,
         known: Callable[[str], Report | None] = lambda name: None,
     ) -> None:
@@ -83,6 +84,7 @@ class Engines:
         )
         self._on_engine = on_engine
         self._on_fault = on_fault
+        self._on_primary = on_primary
         self._is_own_wish = is_own_wish
         self._known = known
         self._clock = clock
@@ -223,6 +225,8 @@ class Engines:
             drivers.improve(engine, self._login.opening(url, name), patience, wakes_in=wakes_in)
             if patience is not None and not drivers.is_patient(engine):
                 event.listen(engine, "connect", functools.partial(self._note, name, part))
+            if part == "primary" and self._on_primary is not None:
+                self._on_primary(engine)
             if part == "primary" and self._policy.session_tracking:
                 event.listen(engine, "connect", drivers.track_positions)
             if part == "primary" and self._on_fault is not None:

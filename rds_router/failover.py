@@ -206,7 +206,7 @@ def _clean_sometimes(router: Router) -> None:
     now = time.monotonic()
     if now - _cleaned.setdefault(router, now) >= _CLEAN_EVERY:
         _cleaned[router] = now
-        with suppress(Exception), router.primary_engine().connect() as connection:
+        with suppress(Exception), Connection(router.primary_engine()) as connection:
             commit_marks.clean(connection, router.dialect)
 
 

@@ -23,18 +23,23 @@ class RoutedEngine(Engine):
         label: str,
         choose: Callable[[], Engine],
         reach: Callable[[Callable[[Engine], Any]], Any] | None = None,
+        seen_raw: Callable[[PoolProxiedConnection], None] | None = None,
     ) -> None:
-        """``reach(connect)``: as ``connect(choose())``, for a server that may have to be waited for."""
+        """``reach(connect)``: as ``connect(choose())``, for a server that may have to be waited for.
+
+        ``seen_raw``: called with each DBAPI connection that is handed out.
+        """
         # Engine.__init__ is left out on purpose: there is no pool here to set up.
         self._label = label
         self._choose = choose
+        self._seen_raw = seen_raw
         self._reach = reach or (lambda connect: connect(choose()))
 
     def __repr__(self) -> str:
         return f"<RoutedEngine {self._label}>"
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in ("_choose", "_label", "_reach"):
+        if name.startswith("__") or name in ("_choose", "_label", "_reach", "_seen_raw"):
             raise AttributeError(name)
         return getattr(self._choose(), name)
 
@@ -53,6 +58,8 @@ class RoutedEngine(Engine):
     def raw_connection(self) -> PoolProxiedConnection:
         """A DBAPI connection to the server of the moment."""
         connection: PoolProxiedConnection = self._reach(lambda engine: engine.raw_connection())
+        if self._seen_raw is not None:
+            self._seen_raw(connection)
         return connection
 
     def execution_options(self, **options: Any) -> Any:

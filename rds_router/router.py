@@ -35,6 +35,7 @@ from rds_router.credentials import Credentials, Tls
 from rds_router.dialects import dialect_for
 from rds_router.dialects.base import Dialect, Verdict
 from rds_router.discovery import Discovery, Find, Finder, found_by
+from rds_router.engine_writes import listen, listen_to_raw
 from rds_router.engines import Engines, OnEngine, for_each_role
 from rds_router.errors import NoServerAvailable, RouterClosed, WrongServer
 from rds_router.events import (
@@ -102,7 +103,14 @@ class Router(TokenRouter):
         self._finder = Finder(discovery, self, interval=discovery_interval, random=random)
         self.cluster = self.policy.cluster or causality.cluster_of(found[0].url)
         """What tokens call this cluster."""
-        self.primary = RoutedEngine("primary", self.primary_engine, self.reach)
+        # What sessions must not read behind, though it is written without them.
+        notes_writes = self.has_replicas and self.policy.after_write != "any"
+        self.primary = RoutedEngine(
+            "primary",
+            self.primary_engine,
+            self.reach,
+            seen_raw=(lambda raw: listen_to_raw(raw, self)) if notes_writes else None,
+        )
         self.reader = RoutedEngine("reader", self._reader_engine)
         self._random = random
         self._turns = itertools.count(int(random() * 1e6))
@@ -127,6 +135,7 @@ class Router(TokenRouter):
             clock=clock,
             on_engine=on_engine,
             on_fault=self._primary_failed if self.has_replicas else None,
+            on_primary=(lambda engine: listen(engine, self)) if notes_writes else None,
             is_own_wish=self._is_own_wish,
             known=lambda name: next((each.report for each in self._topology.servers if each.server.name == name), None),
         )

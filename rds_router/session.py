@@ -282,6 +282,8 @@ class RoutingSession(RerunningSession):
             self._statement, self._call_wish = outer
 
     def _route(self, router: Router, mapper: Any, clause: Any) -> Engine:
+        if self._heard is not router.last_note:
+            self._hear(router)
         if clause is None:
             if mapper is not None and (self._changing or self._flushing):
                 # A flush, or the second question of an ORM bulk statement (R4).

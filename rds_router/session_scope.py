@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,7 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import InvalidRequestError, SQLAlchemyError
 from sqlalchemy.orm import Session, SessionTransaction
 
-from rds_router import drivers, read_transaction, stale_writes
+from rds_router import drivers, engine_writes, read_transaction, stale_writes
 from rds_router.core.demands import bare
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.scope import FRESH, Hold, Scope, Sight, Tables
@@ -43,6 +42,8 @@ class ScopedSession(Session):
         # By keyword: a session class further down may have a first argument of its own (Flask-SQLAlchemy's has).
         super().__init__(bind=bind, **options)
         self._router = router
+        # What the router's last note was when this session last looked.
+        self._heard = None if router is None else router.last_note
         awaited = None if router is None else router.awaited()
         self._scope: Scope = FRESH if awaited is None else Scope(token=awaited)
         # What the transaction has settled on: nothing moves inside it.
@@ -79,7 +80,10 @@ class ScopedSession(Session):
         ``str(session.token)`` travels through a queue to ``router.read_after()``. Costs one round trip to the primary
         after a commit whose position the driver was not told, else none, and never raises.
         """
-        token, router = self._scope.token, self._router
+        router = self._router
+        if router is not None and self._heard is not router.last_note:
+            self._hear(router)
+        token = self._scope.token
         if token is None or router is None:
             return token
         if token.at is not None:
@@ -179,10 +183,21 @@ class ScopedSession(Session):
                 "read_after() comes too late: this transaction may have a snapshot on the primary from before the "
                 "token; end the transaction first"
             )
-        self._scope = replace(self._scope, token=needed, tables=None)
+        self._need(needed)
+
+    def _need(self, token: Token) -> None:
+        """Every read from now on needs it, of whichever table."""
+        self._scope = replace(self._scope, token=token, tables=None)
         self._pin = None
         if self._scope.pinned is not None and self._has_snapshots():
             self._hold(Hold.READ, wrote=False)
+
+    def _hear(self, router: Router) -> None:
+        """Something was written without a session. If it was here: nothing is read behind it any more."""
+        self._heard = router.last_note
+        noted = router.written_here()
+        if noted is not None and (needed := noted.merge(self._scope.token)) != self._scope.token:
+            self._need(needed)
 
     def _has_snapshots(self) -> bool:
         return self._router is not None and self._router.policy.replica_transactions == "snapshot"
@@ -246,7 +261,8 @@ class ScopedSession(Session):
     def _end_scope(self, router: Router) -> None:
         scope = self._scope
         if scope is not FRESH:
-            written = self._written(router) if scope.wrote and self._may_have_committed() else None
+            wrote = scope.wrote and self._may_have_committed()
+            written = router.trace(self._told, self._home) if wrote else None
             tables = self._touched if router.policy.track_tables else None
             self._scope = scope.ended(written=written, now=router.clock(), tables=tables, saw=self._saw)
         self._committed = self._is_in_doubt = self._saw = False
@@ -255,17 +271,6 @@ class ScopedSession(Session):
 
     def _may_have_committed(self) -> bool:
         return self._committed or (self._home is not None and is_autocommitting(self._home))
-
-    def _written(self, router: Router) -> Token | None:
-        """The trace of a commit: as the server told it, else the moment by which it was done."""
-        if self._told == "":
-            return None  # told that nothing changed
-        if self._told is not None and router.policy.after_write != "primary":  # that counts from a moment
-            with suppress(ValueError):
-                position = router.dialect.parse_position(self._told)
-                router.acknowledge(position, self._home)
-                return Token(position=position)
-        return Token(at=router.clock())
 
 
 def _keeps_a_snapshot(engine: Engine) -> bool:
@@ -295,6 +300,7 @@ def _after_begin(session: ScopedSession, transaction: SessionTransaction, connec
     if connection.engine is session._answering:
         read_transaction.only_reads(transaction, connection)
     elif session._home is not None and connection.engine is session._home:
+        engine_writes.leave_to_session(connection)
         session._home_connection = connection.connection.dbapi_connection
         # Weakly: the connection outlives the transaction in its pool, and must not keep the session.
         drivers.forget_position(session._home_connection, _wanting(weakref.ref(session)))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TypeVar
 
@@ -62,12 +63,45 @@ class TokenRouter:
             _awaited.reset(mark)
 
     def awaited(self) -> Token | None:
-        """What :meth:`read_after` demands of a session that is made here and now."""
-        token = None
+        """What a session that is made here and now must not read behind: what was written without one, and what
+        :meth:`read_after` demands."""
+        token = None if self.last_note is None else self.written_here()
         for router, each in _awaited.get():
             if router is self:
                 token = each.merge(token)
         return token
+
+    last_note: object = None
+    """Another one whenever something was noted, by whomever: sessions look at their own task's notes then."""
+
+    def note_write(self, told: str | None, engine: Engine | None) -> None:
+        """This thread or task has committed without a session: its sessions do not read behind that from now on."""
+        token = self.trace(told, engine)
+        if token is not None:
+            self._keep(token.merge(self.written_here()))
+            self.last_note = object()
+
+    def written_here(self) -> Token | None:
+        """What this thread or task has written without a session."""
+        return next((token for router, token in _noted.get() if router() is self), None)
+
+    def _keep(self, token: Token) -> None:
+        others = (each for each in _noted.get() if each[0]() not in (None, self))
+        _noted.set((*others, (weakref.ref(self), token)))
+
+    def trace(self, told: str | None, engine: Engine | None) -> Token | None:
+        """The trace of a commit that was just made: as the server told it, else the moment by which it was done.
+
+        None if it told that nothing has changed.
+        """
+        if told == "":
+            return None
+        if told is not None and self.policy.after_write != "primary":  # that counts from a moment
+            with suppress(ValueError):
+                position = self._dialect.parse_position(told)
+                self.acknowledge(position, engine)
+                return Token(position=position)
+        return Token(at=self.clock())
 
     def arriving(self, token: Token | str | None) -> Token | None:
         """A token from elsewhere, or its text, as it counts in this process."""
@@ -144,4 +178,5 @@ class TokenRouter:
         return time.time() - self.clock() if told is None else told[1] - told[0]
 
 
+_noted: ContextVar[tuple[tuple[weakref.ref[TokenRouter], Token], ...]] = ContextVar("rds_router noted", default=())
 _awaited: ContextVar[tuple[tuple[TokenRouter, Token], ...]] = ContextVar("rds_router awaited", default=())

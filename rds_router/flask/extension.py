@@ -23,6 +23,7 @@ from rds_router.core.token import Token
 from rds_router.core.trail import Trail
 from rds_router.errors import ConfigurationError
 from rds_router.flask import promises, travel
+from rds_router.flask.app_router import AppRouter
 from rds_router.flask.misses import RoutingQuery, confirmed
 from rds_router.flask.session import FlaskRoutingSession
 from rds_router.router import Router
@@ -142,9 +143,8 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
             previous.close()
         options = dict(options)
         primary = options.pop("url")
-        # Weakly: a router that holds its application would keep both alive for as long as this extension lives.
-        owner = weakref.ref(app)
-        router = Router(
+        owner = weakref.ref(app)  # as in AppRouter
+        router = AppRouter(
             Replica(primary, name=app.config.get("RDS_ROUTER_PRIMARY_NAME") or ""),
             [self._placed(each, app) for each in _replicas(app)],
             policy=RoutingPolicy.from_settings(
@@ -155,6 +155,7 @@ class SQLAlchemy(flask_sqlalchemy.SQLAlchemy):
             credentials=credentials_from(app.config.get("RDS_ROUTER_CREDENTIALS")),
             tls=tls_from(app.config.get("RDS_ROUTER_TLS")),
             on_engine=lambda engine, name, part: self._listen(owner(), engine),
+            app=app,
         )
         engine = _first_engines(router)
         self._app_routers[app] = router

@@ -36,7 +36,7 @@ class FlaskRoutingSession(RoutingSession, _BindKeySession):
         super()._end_scope(router)
         if has_app_context():
             if self._scope.token is not None:
-                g._rds_router_written = self._scope.token
+                g._rds_router_written = self._scope.token.merge(g.get("_rds_router_written"))
             g._rds_router_seen = self._scope.seen
 
     def get_bind(

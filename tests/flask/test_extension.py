@@ -98,7 +98,8 @@ def test_models_with_a_bind_key_are_not_routed(make_site: MakeSite, tmp_path: Pa
     site, note = with_bind_key(make_site, tmp_path)
     with site.app.app_context():
         site.db.create_all()
-        site.forget()
+    site.forget()
+    with site.app.app_context():
         site.db.session.add(note(id=1, body="b"))
         site.db.session.commit()
         assert site.db.session.scalar(select(note.body)) == "b"

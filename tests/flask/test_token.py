@@ -12,6 +12,7 @@ from flask import redirect
 from flask.testing import FlaskClient
 from itsdangerous import URLSafeTimedSerializer
 from sqlalchemy import insert, select, text
+from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
 from rds_router import ConfigurationError, Contract, Router, RoutingPolicy, Token
@@ -411,3 +412,43 @@ def test_a_token_outlives_every_replica_that_may_be_read_without_it(policy: Rout
     router = Router("sqlite:///a.db", "sqlite:///b.db", policy=policy)
     assert travel.lifetime(router) >= oldest + policy.max_age
     assert travel.lifetime(router) >= 60
+
+
+@pytest.mark.parametrize("way", ["begin", "connect", "session"])
+def test_what_db_engine_wrote_is_read_by_this_request_and_the_next(workers: tuple[Site, Site], way: str) -> None:
+    """Ordinary Flask code: there is no session in it, and the README's promise holds all the same."""
+    for site in workers:
+
+        @site.app.post("/engine")
+        def write(db: SQLAlchemy = site.db) -> str:
+            before = len(db.session.scalars(COUNT).all())
+            statement = insert(users).values(id=31, name="kim")
+            if way == "begin":
+                with db.engine.begin() as connection:
+                    connection.execute(statement)
+            elif way == "connect":
+                with db.engine.connect() as connection:
+                    connection.execute(statement)
+                    connection.commit()
+            else:
+                with Session(db.router.primary) as session:
+                    session.execute(statement)
+                    session.commit()
+            return str(len(db.session.scalars(COUNT).all()) - before)
+
+        @site.app.get("/engine")
+        def read(db: SQLAlchemy = site.db) -> str:
+            with db.engine.begin() as connection:
+                return str(len(connection.execute(select(users.c.id)).all()))
+
+    first, second = workers
+    browser = first.app.test_client()
+    page, seen = parts(first, lambda: browser.post("/engine"))
+    assert (page.text, seen[0], seen[-1]) == ("1", "replica", "primary")
+    page, seen = parts(second, lambda: hand_over(browser, second).get("/users"))
+    assert (page.text, seen) == ("4", ["primary"])
+    # The same thread goes on with another client, and a look is no write.
+    page, seen = parts(first, lambda: first.app.test_client().get("/users"))
+    assert seen == ["replica"]
+    stranger = first.app.test_client()
+    assert travel.TOKEN.header not in stranger.get("/engine").headers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -141,9 +142,13 @@ def test_12_with_session_begin_resets_it(stage: Stage) -> None:
 
 
 def behind(stage: Stage) -> None:
-    """The primary has moved on; the replicas do not know it."""
-    with stage.router.primary.begin() as connection:
-        connection.execute(update(Account).where(Account.id == 1).values(balance=70, version=2))
+    """The primary has moved on, by somebody else; the replicas do not know it."""
+
+    def move() -> None:
+        with stage.router.primary.begin() as connection:
+            connection.execute(update(Account).where(Account.id == 1).values(balance=70, version=2))
+
+    copy_context().run(move)
 
 
 def test_13_a_lost_update_is_refused_by_the_version(on_sqlite: MakeStage) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
+
 import pytest
 from sqlalchemy import insert, select, text, update
 
@@ -16,8 +18,12 @@ A_READ = select(User.name).where(User.id == 1)
 def change_name(stage: Stage, name: str) -> None:
     """On the primary, by somebody else, and at once on the replicas."""
     assert stage.cluster is not None
-    with stage.router.primary.begin() as connection:
-        connection.execute(update(users).where(users.c.id == 1).values(name=name))
+
+    def change() -> None:
+        with stage.router.primary.begin() as connection:
+            connection.execute(update(users).where(users.c.id == 1).values(name=name))
+
+    copy_context().run(change)
     stage.cluster.wait_caught_up()
 
 
