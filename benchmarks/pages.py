@@ -54,9 +54,8 @@ def _markdown(report: Report) -> Iterator[str]:
             yield from _markdown_table(section)
         for number, plot in enumerate(section.plots, start=1):
             yield f"\n![{plot.caption}]({report.name}/{section.name}-{number}.svg)\n\n{plot.caption}"
-        if section.notes:
-            yield ""
-        for note in section.notes:
+        yield ""
+        for note in _notes(section):
             yield f"* {note}"
     yield "\n## Where this was measured\n\n| | |\n|---|---|"
     for name, value in facts(report.environment):
@@ -103,9 +102,12 @@ def _html_section(section: Section) -> Iterator[str]:
         for row in section.texts():
             yield "<tr>" + "".join(f"<td{_class(cell)}>{_cell(cell)}</td>" for cell in row) + "</tr>"
         yield "</tbody></table></div>"
-    if section.notes:
-        yield "<ul class=notes>" + "".join(f"<li>{_words(note)}</li>" for note in section.notes) + "</ul>"
+    yield "<ul class=notes>" + "".join(f"<li>{_words(note)}</li>" for note in _notes(section)) + "</ul>"
     yield "</section>"
+
+
+def _notes(section: Section) -> list[str]:
+    return [*section.notes, *([f"Measured {section.measured}."] if section.measured else [])]
 
 
 def _own_names(svg: str, prefix: str) -> str:

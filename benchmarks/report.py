@@ -70,10 +70,14 @@ class Plot:
     draw: Callable[[Figure], None]
     size: tuple[float, float] = (8.0, 3.6)
     """Inches."""
+    drawn: str = ""
+    """The picture itself, of a report that was read."""
 
     @cached_property
     def svg(self) -> str:
         """Drawn once, alike each time."""
+        if self.drawn:
+            return self.drawn
         import matplotlib
         from matplotlib.figure import Figure
 
@@ -104,6 +108,8 @@ class Section:
     raw: Mapping[str, Any] = field(default_factory=dict)
     broken: Sequence[str] = ()
     """Budgets that were not kept, beyond the noise."""
+    measured: str = ""
+    """When, and how busy the machine was: the runner's to say."""
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -114,6 +120,20 @@ class Section:
                     raise ValueError(
                         f"{self.name}: the column {column.name!r} compares, and names no noise (an A/A pair)"
                     )
+
+    @classmethod
+    def read(cls, found: Mapping[str, Any], pictures: Path) -> Section:
+        """What ``as_json()`` wrote; ``pictures`` is the folder beside it."""
+        columns = [
+            Column(each["name"], each["unit"], each["digits"], _interval(each["noise"])) for each in found["columns"]
+        ]
+        plots = [
+            Plot(caption, lambda figure: None, drawn=(pictures / f"{found['name']}-{number}.svg").read_text("utf-8"))
+            for number, caption in enumerate(found["plots"], start=1)
+        ]
+        rows = [[_interval(cell) if isinstance(cell, dict) else cell for cell in row] for row in found["rows"]]
+        names = ("name", "title", "question", "answer", "notes", "raw", "broken", "measured")
+        return cls(columns=columns, rows=rows, plots=plots, **{name: found[name] for name in names})
 
     def texts(self) -> list[list[str]]:
         """The rows as they are shown."""
@@ -126,7 +146,8 @@ class Section:
             "question": self.question,
             "answer": self.answer,
             "columns": [
-                {"name": each.name, "unit": each.unit, "noise": _plain(each.noise, None)} for each in self.columns
+                {"name": each.name, "unit": each.unit, "digits": each.digits, "noise": _plain(each.noise, None)}
+                for each in self.columns
             ],
             "rows": [
                 [_plain(cell, column.noise) for cell, column in zip(row, self.columns, strict=True)]
@@ -136,6 +157,7 @@ class Section:
             "plots": [each.caption for each in self.plots],
             "raw": self.raw,
             "broken": list(self.broken),
+            "measured": self.measured,
         }
 
 
@@ -188,6 +210,10 @@ class Report:
             "failed": dict(self.failed),
             "sections": [section.as_json() for section in self.sections],
         }
+
+
+def _interval(found: Mapping[str, float] | None) -> Interval | None:
+    return None if found is None else Interval(*(found[name] for name in ("value", "low", "high", "neutral")))
 
 
 def said(interval: Interval, noise: Interval, *, unit: str = "", digits: int = 2) -> str:

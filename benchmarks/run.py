@@ -15,12 +15,13 @@ and when a budget is broken, and when something was left out that ``--only`` ask
 from __future__ import annotations
 
 import importlib
+import json
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -83,7 +84,8 @@ def run(chosen: Sequence[Benchmark], context: Context, console: Console) -> Repo
             context.progress = _told(bar, task, each.name, before, size)
             context.progress(0.0, "begins")
             try:
-                sections += each.measure(context)
+                found = each.measure(context)
+                sections += [replace(section, measured=_moment()) for section in found]
                 said = "done"
             except EngineMissing as error:
                 left_out[each.name] = said = str(error)
@@ -117,6 +119,23 @@ def _told(bar: Progress, task: TaskID, name: str, before: float, size: float) ->
     return progress
 
 
+def _moment() -> str:
+    return f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, load average {environment.load_average().split()[0]}"
+
+
+def onto(before: Path, new: Report, measured: Iterable[str]) -> Report:
+    """The report that was written before, with what ``measured`` names measured again."""
+    found = json.loads(before.read_text("utf-8"))
+    again = {section.name: section for section in new.sections}
+    kept = [Section.read(each, before.with_suffix("")) for each in found["sections"]]
+    sections = [again.pop(each.name, each) for each in kept] + list(again.values())
+    failed = {name: why for name, why in found["failed"].items() if name not in measured} | dict(new.failed)
+    left_out = {name: why for name, why in found["left_out"].items() if name not in measured} | dict(new.left_out)
+    facts = dict(new.environment) | {"servers": found["environment"]["servers"] | new.environment["servers"]}
+    changed = {"environment": facts, "sections": sections, "failed": failed, "left_out": left_out}
+    return replace(new, **changed, seconds=found["seconds"] + new.seconds)
+
+
 def _progress(console: Console) -> Progress:
     columns = BarColumn(30), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn(), TimeRemainingColumn()
     return Progress(*columns, TextColumn("{task.description}", markup=False), console=console)
@@ -138,7 +157,21 @@ def _progress(console: Console) -> Progress:
 @click.option(
     "--to", type=click.Path(file_okay=False, path_type=Path), default=RESULTS, help="Where the report is written."
 )
-def main(is_quick: bool, only: Sequence[str], is_list: bool, seed: int, runtime: Runtime, to: Path) -> None:
+@click.option(
+    "--onto",
+    "before",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A report's JSON: what is measured now takes its place in it.",
+)
+def main(
+    is_quick: bool,
+    only: Sequence[str],
+    is_list: bool,
+    seed: int,
+    runtime: Runtime,
+    to: Path,
+    before: Path | None,
+) -> None:
     console = Console(stderr=True)
     if is_list:
         for each in BENCHMARKS:
@@ -150,6 +183,8 @@ def main(is_quick: bool, only: Sequence[str], is_list: bool, seed: int, runtime:
     report = run(chosen, Context(is_quick=is_quick, seed=seed, runtime=runtime), console)
     for section in report.sections:
         click.echo(f"{section.title}: {section.answer}")
+    if before is not None:
+        report = onto(before, report, {each.name for each in chosen})
     for path in report.write(to):
         click.echo(path)
     for section in report.sections:

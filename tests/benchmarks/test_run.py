@@ -16,7 +16,8 @@ from click.testing import CliRunner
 
 from benchmarks import run
 from benchmarks.context import Context
-from benchmarks.report import Section
+from benchmarks.paired import Interval
+from benchmarks.report import Column, Plot, Section
 from rds_router.lab import EngineMissing
 
 TABLE = run.BENCHMARKS
@@ -67,6 +68,44 @@ def test_an_interrupted_run_reports_what_it_has(monkeypatch: pytest.MonkeyPatch)
     found = run.run(run.BENCHMARKS[::-1], Context(), run.Console(file=io.StringIO()))
     assert [each.name for each in found.sections] == ["good"]
     assert found.failed == {"broken": "interrupted", "lacking": "interrupted"}
+
+
+def test_what_is_measured_again_takes_its_place(tmp_path: Path) -> None:
+    """The rest of the report stays, pictures too, and what failed before is forgotten if it does not now."""
+
+    def draw(figure: Any) -> None:
+        figure.add_subplot().plot([1, 2])
+
+    noise = Interval(1.0, 0.9, 1.1)
+    kept = Section(
+        name="kept",
+        title="Kept",
+        question="?",
+        answer="As it was.",
+        columns=(Column("way"), Column("ratio", digits=1, noise=noise)),
+        rows=[("a", Interval(2.0, 1.9, 2.1))],
+        plots=[Plot("A line", draw)],
+        measured="yesterday",
+    )
+    old = Section(name="good", title="Good", question="?", answer="Old.")
+    facts = {"servers": {"mysql": "9"}}
+    before = run.Report(name="x", environment=facts, sections=[old, kept], failed={"good": "oh", "broken": "oh"})
+    path, markdown, _ = before.write(tmp_path)
+    was = markdown.read_text("utf-8")
+    done = CliRunner().invoke(run.main, ["--only", "good", "--onto", str(path), "--to", str(tmp_path / "new")])
+    assert done.exit_code == 1, "what failed before and was not run again still has failed"
+    (made,) = (tmp_path / "new").glob("*.md")
+    text = made.read_text("utf-8")
+    assert "Seed 1." in text
+    assert "Old." not in text
+    assert "Measured yesterday." in text
+    table = was[was.index("| way | ratio |") : was.index("![A line]")]
+    assert table in text
+    (found,) = (json.loads(each.read_text("utf-8")) for each in (tmp_path / "new").glob("*.json"))
+    assert found["failed"] == {"broken": "oh"}
+    assert found["environment"]["servers"] == {"mysql": "9"}
+    (picture,) = (tmp_path / "new").rglob("kept-1.svg")
+    assert picture.read_text("utf-8") == kept.plots[0].svg
 
 
 def test_what_was_asked_for_must_run(tmp_path: Path) -> None:
