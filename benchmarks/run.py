@@ -59,7 +59,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("classify", "benchmarks.classify", "telling reads from writes; importing the package", 16, 5),
     Benchmark("micro", "benchmarks.micro", "the parts of a routed statement, by pytest-benchmark", 12, 4),
     Benchmark("tokens", "benchmarks.tokens", "own writes read again: commits and reads, beside MySQL Router", 70, 8),
-    Benchmark("peers", "benchmarks.peers.work", "the same blog through each peer: speed, staleness, outages", 220, 20),
+    Benchmark("peers", "benchmarks.peers.work", "the same blog through each peer: speed, staleness, outages", 240, 20),
     Benchmark("fleet", "benchmarks.fleet", "1 to 1,000 workers, 1 to 15 replicas, in simulation", 35, 1),
     Benchmark("tls", "benchmarks.tls", "TLS, and what PyMySQL does for each connect", 8, 2),
     Benchmark("pooling", "benchmarks.pooling", "every kind of pool, near and far from the servers", 190, 12),
