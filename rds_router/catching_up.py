@@ -70,7 +70,7 @@ class CatchingUp:
             return decision
         if token.unplaced is not None and now - token.unplaced < policy.after_write_window:
             return decision
-        asked = self._worth_asking(decision)
+        asked = self._worth_asking(decision.behind_token, decision.topology)
         later = self._waited(decision, asked, token, monitor, decide) if asked else decision
         if later.is_replica:
             return later
@@ -83,15 +83,16 @@ class CatchingUp:
             self._lost[wanted] = self._clock() + policy.probe_interval
         return later
 
-    def _worth_asking(self, decision: Decision) -> Sequence[str]:
-        """The replicas that may have it by now, or soon."""
-        now, topology = self._clock(), decision.topology
-        return [
-            name
-            for name in decision.behind_token
-            if now >= self._left_alone.get(name, now)
-            and surely_behind(topology, topology[name]) <= self._policy.causal_wait
-        ]
+    def _worth_asking(self, names: Sequence[str], topology: Topology) -> Sequence[str]:
+        """Those of these replicas that may have it by now, or soon."""
+        now = self._clock()
+        may_have = {
+            seen.server.name
+            for seen in topology.servers
+            if now >= self._left_alone.get(seen.server.name, now)
+            and surely_behind(topology, seen) <= self._policy.causal_wait
+        }
+        return [name for name in names if name in may_have]
 
     def _waited(
         self, decision: Decision, asked: Sequence[str], token: Token, monitor: Monitor, decide: Decide
@@ -114,7 +115,8 @@ class CatchingUp:
                 return later
             if not has_news:
                 break
-            left = [name for name in self._worth_asking(later) if name in asked]
+            # Also one of which something else is said meanwhile: whose applier was stopped tells no lag.
+            left = self._worth_asking(left, later.topology)
             waited = time.monotonic() - begin
             if left and waited > _EAGER:
                 time.sleep(max(0.0, min(waited / 2, end - time.monotonic())))
