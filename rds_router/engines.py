@@ -134,12 +134,15 @@ class Engines:
     def relist(self, servers: Iterable[Target]) -> None:
         """Other servers, or the same names elsewhere. Pools of what is gone are let go, as :meth:`retire` does.
 
-        The way to a server that is gone stays known: a decision made a moment ago may still ask for its engine.
+        The way to the servers that went last stays known: a decision made a moment ago may still ask for its engine.
         """
         with self._lock:
             new = {each.server.name: each for each in servers}
             old = self._targets
-            self._targets = {**old, **new}
+            gone = [name for name in old if name not in new][-_REMEMBERED:]
+            self._targets = {**{name: old[name] for name in gone}, **new}
+            for key in [each for each in [*self._wires] if each[0] not in self._targets]:
+                self._wires.pop(key, None)
             moved = {name for name, each in new.items() if name in old and old[name].url != each.url}
             engines = [
                 made.pop(name)
@@ -286,6 +289,10 @@ class Engines:
                 connection.commit()
         finally:
             cursor.close()
+
+
+_REMEMBERED: Final = 64
+"""How many servers that left the list are still known: four times as many as a cluster has."""
 
 
 def _end(engine: Engine) -> None:

@@ -247,16 +247,19 @@ class Monitor:
         return self._threads
 
     def relist(self, probers: Iterable[Prober]) -> None:
-        """Watch these from now on; those that go on keep their threads. One call at a time."""
+        """Watch these from now on; those that go on keep their threads, who left is forgotten. One call at a time."""
         with self._turned:
             before, self.probers = self.probers, tuple(probers)
             for prober in self.probers:
                 self._wakes.setdefault(prober.name, threading.Event())
                 self._begun.setdefault(prober.name, 0)
                 self._done.setdefault(prober.name, 0)
-            gone = [prober for prober in before if prober not in self.probers]
-        for prober in gone:
-            self._wakes[prober.name].set()
+            gone = [self._wakes[prober.name] for prober in before if prober not in self.probers]
+            for name in self._begun.keys() - {prober.name for prober in self.probers}:
+                del self._wakes[name], self._begun[name], self._done[name]
+            self._turned.notify_all()  # who waits for one that left waits no more
+        for wake in gone:
+            wake.set()
         if self.is_running:
             for prober in self.probers:
                 if prober not in before:
@@ -287,7 +290,7 @@ class Monitor:
             wanted = {name: self._begun[name] + 1 for name in names if name in self._begun}
 
             def is_done() -> bool:
-                missing = [name for name, number in wanted.items() if self._done[name] < number]
+                missing = [name for name, number in wanted.items() if self._done.get(name, number) < number]
                 for name in missing:
                     if self._begun[name] < wanted[name]:  # else it is under way, and another one would be one too many
                         self._wakes[name].set()
@@ -301,8 +304,7 @@ class Monitor:
         A thread whose server hangs ends later, when its probe's time is up.
         """
         self._stop.set()
-        for wake in self._wakes.values():
-            wake.set()
+        self.wake_all()
         threads, self._threads = self._threads, []
         end = time.monotonic() + wait
         for thread in threads:
@@ -326,8 +328,9 @@ class Monitor:
 
     def wake(self, name: str) -> None:
         """Probe this server now; do not wait for it."""
-        if name in self._wakes:
-            self._wakes[name].set()
+        wake = self._wakes.get(name)
+        if wake is not None:
+            wake.set()
 
     def wake_all(self) -> None:
         """Probe every server now; do not wait for them."""
@@ -337,7 +340,8 @@ class Monitor:
     def began(self, name: str) -> None:
         """A probe is about to be sent."""
         with self._turned:
-            self._begun[name] += 1
+            if name in self._begun:  # it may just have left
+                self._begun[name] += 1
 
     def turned(self, observation: Observation, dialect: Dialect) -> None:
         """A probe is done: publish it, and tell those who wait for it."""
@@ -356,7 +360,8 @@ class Monitor:
 
     def _end_turn(self, name: str) -> None:
         with self._turned:
-            self._done[name] = self._begun[name]
+            if name in self._begun:
+                self._done[name] = self._begun[name]
             self._turned.notify_all()
 
 

@@ -52,7 +52,7 @@ from rds_router.monitor import Monitor, Prober, one_line
 from rds_router.noticed import Acknowledged, changes, listed
 from rds_router.outage import Outage, deadline
 from rds_router.routed_engine import RoutedEngine
-from rds_router.servers import ReplicaLike, Target, checked_url, policy_for, targets
+from rds_router.servers import ReplicaLike, Target, checked_url, policy_for, refuse_what_does_nothing, targets
 from rds_router.sharing import sharing_of
 from rds_router.token_router import TokenRouter
 
@@ -91,6 +91,7 @@ class Router(TokenRouter):
     ) -> None:
         found = targets(primary, replicas)
         self.policy = policy or policy_for(found[0].url)
+        refuse_what_does_nothing(self.policy, found[0])
         self._contract = self.policy.contract
         self._is_plain = self._contract.is_plain
         self.clock = clock
@@ -160,7 +161,7 @@ class Router(TokenRouter):
             clock=clock,
             random=random,
             topology=lambda: self._topology,
-            probe=self._monitor.wake_all,
+            probe=self._ask_all,
             is_gone=lambda error: self.verdict_of(error) is Verdict.GONE,
             events=self.events,
         )
@@ -383,9 +384,6 @@ class Router(TokenRouter):
         is_urgent = name == topology.writer or topology[topology.writer].silence is not None
         return health.pause(topology[name].health, self.policy, draw=self._random(), is_urgent=is_urgent)
 
-    def _heard_at(self, name: str) -> float:
-        return max((seen.heard_at for seen in self._topology.servers if seen.server.name == name), default=0.0)
-
     def _observe(self, news: Observation | Drain | list[Server], dialect: Dialect | None = None) -> None:
         """The one place that changes the state of the world; acts on it after the lock."""
         with self._lock:
@@ -409,6 +407,11 @@ class Router(TokenRouter):
             self._acknowledged.asked()
         self._outage.note(new)
 
+    def _ask_all(self) -> None:
+        """The primary is missing: where is everybody? Its heir may be one that is not in the list yet."""
+        self._monitor.wake_all()
+        self._finder.hurry()
+
     def relist(self, found: Iterable[Target]) -> None:
         """Another list of servers: new ones begin slowly, those that are gone end their work. One call at a time."""
         before, now = self._topology, tuple(found)
@@ -416,6 +419,7 @@ class Router(TokenRouter):
         self._engines.relist(now)
         self._observe([each.server for each in now])
         self._monitor.relist([kept.get(each.server.name) or self._prober(each) for each in now])
+        self._pins = {}  # each keeps a snapshot and an engine
         if event := listed(before, self._topology):
             self.events.emit(event)
 

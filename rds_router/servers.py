@@ -13,6 +13,8 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from rds_router.core.endpoint import EndpointKind, endpoint_of
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.topology import Server
+from rds_router.dialects import dialect_for
+from rds_router.dialects.heartbeat import heartbeat_for
 from rds_router.errors import ConfigurationError
 
 DEFAULT_PORTS = {"mysql": 3306, "mariadb": 3306, "postgresql": 5432}
@@ -129,6 +131,16 @@ def _target(given: ReplicaLike, what: str, *, is_primary: bool) -> Target:
     if not (is_number and 0 < replica.weight < math.inf):
         raise ConfigurationError(f"the weight of {name} is {replica.weight!r}, but must be a number above 0")
     return Target(Server(name, weight=replica.weight, zone=replica.zone, is_primary=is_primary), url)
+
+
+def refuse_what_does_nothing(policy: RoutingPolicy, primary: Target) -> None:
+    """Raise ConfigurationError for a choice that this engine has no part in: it would promise what nobody keeps."""
+    if policy.heartbeat and heartbeat_for(dialect_for(primary.family).name) is None:
+        raise ConfigurationError(
+            f"heartbeat=True does nothing on {primary.family}: its row is known for MySQL, MariaDB, PostgreSQL "
+            "and SQLite only. Turn it off (RDS_ROUTER_HEARTBEAT=0); the lag of the replicas stays unknown, and "
+            "unknown_lag='allow' uses them all the same"
+        )
 
 
 def _name(url: URL) -> str:

@@ -75,7 +75,8 @@ class RoutingPolicy:
     """A replica that comes back, or is added, begins with a tenth of its share and has all of it after this."""
     replica_transactions: ReplicaTransactions = "autocommit"
     """Each read on a replica sees the newest data there at the lowest cost in round trips
-    ("autocommit"), or all reads of one transaction see one moment ("snapshot")."""
+    ("autocommit"), or all reads of one transaction on one replica see one moment ("snapshot"). If that replica lags too
+    much or goes away, the rest is read on the primary or another replica, which shows a moment of its own."""
     session_tracking: bool = True
     """Let the primary tell a commit's position with its answer, where driver and server can (PyMySQL, psycopg).
     Turn it off behind RDS Proxy, where it pins a client to a connection."""
@@ -87,8 +88,8 @@ class RoutingPolicy:
     :meth:`rds_proxy`."""
     heartbeat: bool = False
     """Write one row on the primary at each probe and measure lag by its age on the replicas. It alone tells
-    a replica that was cut off from its primary from one that idles. Creates the table
-    ``rds_router_heartbeat``."""
+    a replica that was cut off from its primary from one that idles. Creates the table ``rds_router_heartbeat``.
+    MySQL, MariaDB, PostgreSQL and SQLite; refused elsewhere."""
     probe_interval: float = 1.0
     """How often each server is asked how it is."""
     probe_timeout: float = 1.0

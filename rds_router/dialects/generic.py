@@ -1,7 +1,7 @@
 """Any other engine SQLAlchemy talks to (SQL Server, Oracle, ...): it is there, and nothing more is known.
 
-Roles are what the configuration says. Lag stays unknown, so with the default policy its replicas are used
-only if a heartbeat row tells how old they are.
+Roles are what the configuration says. Lag stays unknown, so with the default policy its replicas get no reads;
+``unknown_lag="allow"`` uses them however old they are. The heartbeat row is not known here, and refused.
 """
 
 from __future__ import annotations

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import random as dice
 import threading
+import time
 import weakref
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from rds_router.discovery.base import Discovery
 from rds_router.servers import Target
+
+HURRIES_APART: Final = 5.0
+"""Seconds between two hurried looks: twice within ``failover_timeout``, and no burden to the API of RDS, which has a
+bound for all of an account."""
 
 
 class Listener(Protocol):
@@ -29,11 +34,14 @@ class Finder:
         *,
         interval: float,
         random: Callable[[], float] = dice.random,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.discovery = discovery
         self.listener = listener
         self._interval = interval
         self._random = random
+        self._clock = clock
+        self._hurried = float("-inf")
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -47,8 +55,11 @@ class Finder:
         self._thread.start()
 
     def hurry(self) -> None:
-        """Look now: something has changed. Does not wait."""
-        self._wake.set()
+        """Look now: something has changed. Does not wait, and has nobody asked more than once in HURRIES_APART."""
+        now = self._clock()
+        if now - self._hurried >= HURRIES_APART:
+            self._hurried = now
+            self._wake.set()
 
     def close(self) -> None:
         """End the thread. One whose server hangs ends when its time is up."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from rds_router import ConfigurationError, Replica
+from rds_router import ConfigurationError, Replica, Router, RoutingPolicy
 from rds_router.servers import targets
 
 PRIMARY = "mysql+pymysql://app:geheim@db.example/blog"
@@ -138,3 +138,16 @@ def test_no_repr_shows_a_password() -> None:
     replica = Replica(PRIMARY, name="r1")
     assert "geheim" not in repr(replica)
     assert "geheim" not in repr(targets(PRIMARY, [Replica("mysql+pymysql://app:geheim@r1/blog")]))
+
+
+@pytest.mark.parametrize("url", ["mssql+pyodbc://sa:geheim@db.example/blog", "oracle+oracledb://app:geheim@db.example"])
+def test_a_heartbeat_is_refused_where_none_is_known(url: str) -> None:
+    """It was accepted, and did nothing: all replicas stayed out for an unknown lag."""
+    with pytest.raises(ConfigurationError) as refusal:
+        Router(url, policy=RoutingPolicy(heartbeat=True))
+    assert str(refusal.value) == (
+        f"heartbeat=True does nothing on {url.partition('+')[0]}: its row is known for MySQL, MariaDB, PostgreSQL "
+        "and SQLite only. Turn it off (RDS_ROUTER_HEARTBEAT=0); the lag of the replicas stays unknown, and "
+        "unknown_lag='allow' uses them all the same"
+    )
+    Router("sqlite://", policy=RoutingPolicy(heartbeat=True)).close()
