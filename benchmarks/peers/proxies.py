@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pymysql
+from sqlalchemy.engine import make_url
 
 from rds_router.lab import Cluster, EngineMissing, LabError, Server, ports
 from rds_router.lab.cache import cache_dir
@@ -198,7 +199,8 @@ def _configure_pgpool(home: Path, found: Sequence[int], servers: Sequence[Server
         )
     (home / "pgpool.conf").write_text("".join(lines))
     # The servers ask for SCRAM: pgpool must know the passwords to answer for its clients.
-    (home / "pool_passwd").write_text("app:TEXTapp\npostgres:TEXTpostgres\n")
+    accounts = (make_url(url) for url in (servers[0].url, servers[0].admin_url))
+    (home / "pool_passwd").write_text("".join(f"{each.username}:TEXT{each.password}\n" for each in accounts))
     (home / "pool_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
     (home / "pcp.conf").write_text("")
 

@@ -26,7 +26,7 @@ def as_(user: str, password: str, server: Server) -> str:
 
 @contextlib.contextmanager
 def administrator(cluster: Cluster) -> Iterator[Asked]:
-    with asked(as_("admin", "admin", cluster.primary)) as admin:
+    with asked(cluster.primary.admin_url) as admin:
         yield admin
 
 
