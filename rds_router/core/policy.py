@@ -99,7 +99,8 @@ class RoutingPolicy:
     is missing: the replica may be the next one."""
     share_observations: bool = True
     """Processes on one host that watch the same servers tell each other what these answered, so that each server is
-    asked once an interval by all of them together. Linux only; a directory of the user's own holds the files."""
+    asked once an interval by all of them together. Linux only, and only for servers that are configured,
+    not found; a directory of the user's own holds the files."""
     read_deadline: float = 2.0
     """A read on a replica is given up, and run again elsewhere, once its server has been silent for so long: it
     answered neither the read nor a probe. A read that takes long on a server that answers probes is not given up."""

@@ -15,7 +15,8 @@ from rds_router.errors import ConfigurationError
 class SecretsManager:
     """``Router(..., credentials=SecretsManager("prod/blog"))``: the secret's name or ARN.
 
-    Read once, and again when a server refuses what it said: nothing else says that it has changed. While a rotation is
+    Read once, and again when a server refuses what it said: nothing else says that it has changed. If it says the same
+    again it is not asked anew for some seconds (``ASKED_AGAIN``). While a rotation is
     under way the server may know the new password before the secret is marked current: then
     the pending version is tried. The secret is JSON with ``username`` and ``password``, as RDS makes it, or the
     bare password.
