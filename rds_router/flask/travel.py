@@ -17,10 +17,11 @@ from __future__ import annotations
 import math
 import time
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from flask import Flask, Request, Response, session
-from itsdangerous import BadSignature, URLSafeTimedSerializer
+from itsdangerous import BadSignature, Signer, URLSafeTimedSerializer
 
 from rds_router.core.scope import Sight
 from rds_router.core.token import Token
@@ -32,10 +33,16 @@ from rds_router.router import Router
 class Carrier(NamedTuple):
     """One thing that travels, by its names on the way."""
 
-    cookie: str
+    prefix: str
+    """Of its cookie's name."""
     header: str
     session_key: str
     salt: str
+
+    def cookie(self, key: str | bytes) -> str:
+        """The name of its cookie. An application with another key on the same host, whatever its port, has another
+        one: it could only take this for a forgery, and replace it."""
+        return f"{self.prefix}_{_name(key, self.salt)}"
 
 
 TOKEN: Final = Carrier("rds_router_token", "RDS-Router-Token", "_rds_router_token", "rds_router.token.v1")
@@ -122,7 +129,7 @@ def send(app: Flask, request: Request, response: Response, router: Router, what:
         session[what.session_key] = text
     else:
         response.set_cookie(
-            what.cookie,
+            what.cookie(_keys(app)[-1]),
             text,
             max_age=lifetime(router),
             httponly=True,
@@ -146,11 +153,15 @@ def may_be_shared(response: Response) -> bool:
 
 
 def _texts(app: Flask, request: Request, what: Carrier) -> list[str]:
-    if not app.secret_key:
+    keys = _keys(app)
+    if not keys:
         return []
-    is_in_session = app.config.get(STORE_SETTING) == "session"
-    stored = session.get(what.session_key) if is_in_session else request.cookies.get(what.cookie)
-    return [str(text) for text in (request.headers.get(what.header), stored) if text]
+    if app.config.get(STORE_SETTING) == "session":
+        stored = [session.get(what.session_key)]
+    else:
+        # The newest key's first: what another one signed may be older.
+        stored = [request.cookies.get(what.cookie(key)) for key in reversed(keys)]
+    return [str(text) for text in (request.headers.get(what.header), *stored) if text]
 
 
 def _understood(app: Flask, text: str, router: Router) -> Token | None:
@@ -188,7 +199,17 @@ def _unsigned(app: Flask, text: str, what: Carrier) -> tuple[str, float]:
 
 
 def _serializer(app: Flask, what: Carrier) -> URLSafeTimedSerializer | None:
-    if not app.secret_key:
-        return None
-    # The last one signs, those before are still read: Flask's own order for keys that are being replaced.
-    return URLSafeTimedSerializer([*(app.config.get("SECRET_KEY_FALLBACKS") or ()), app.secret_key], salt=what.salt)
+    keys = _keys(app)
+    return URLSafeTimedSerializer(keys, salt=what.salt) if keys else None
+
+
+def _keys(app: Flask) -> list[Any]:
+    """The last one signs, those before are still read: Flask's own order for keys that are being replaced."""
+    return [*(app.config.get("SECRET_KEY_FALLBACKS") or ()), app.secret_key] if app.secret_key else []
+
+
+@lru_cache(maxsize=64)
+def _name(key: str | bytes, salt: str) -> str:
+    """Eight letters that tell nobody the key: the beginning of a signature. Not of the cluster too: a process that
+    reaches it by another address must see that its client has written."""
+    return Signer(key, salt=salt).get_signature("name").decode()[:8]

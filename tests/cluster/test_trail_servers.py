@@ -62,7 +62,7 @@ class Process:
         for name, value in browser.items():
             client.set_cookie(name, value)
         response = client.get("/")
-        for name in (travel.TOKEN.cookie, travel.TRAIL.cookie):
+        for name in (each.cookie(self.app.config["SECRET_KEY"]) for each in (travel.TOKEN, travel.TRAIL)):
             if (kept := client.get_cookie(name)) is not None:
                 browser[name] = kept.value
         return int(response.text), "Set-Cookie" in response.headers

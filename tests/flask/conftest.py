@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from rds_router.flask import SQLAlchemy
+from rds_router.flask import SQLAlchemy, travel
 from tests.session.models import Base
 from tests.session.stage import UNHURRIED, Record, copy_file, make_files, record, set_caught_up_at
 
@@ -24,6 +24,10 @@ class Site:
         self.db = db
         self.seen = seen
         self.paths = paths
+
+    def cookie(self, what: travel.Carrier) -> str:
+        """The name of its cookie."""
+        return what.cookie(self.app.config["SECRET_KEY"])
 
     def forget(self) -> None:
         self.seen.clear()

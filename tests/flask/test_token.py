@@ -23,6 +23,7 @@ from tests.session.models import User, users
 from tests.session.stage import copy_file
 
 COUNT = select(User.id)
+TOKEN = travel.TOKEN.cookie("a key of the test's")
 
 
 def with_views(site: Site) -> Site:
@@ -83,9 +84,10 @@ def workers(make_site: MakeSite) -> tuple[Site, Site]:
 def hand_over(client: FlaskClient, to: Site) -> FlaskClient:
     """The same browser, answered by another worker from now on."""
     other = to.app.test_client()
-    found = client.get_cookie(travel.TOKEN.cookie)
+    name = travel.TOKEN.cookie(client.application.config["SECRET_KEY"])
+    found = client.get_cookie(name)
     if found is not None:
-        other.set_cookie(travel.TOKEN.cookie, found.value)
+        other.set_cookie(name, found.value)
     return other
 
 
@@ -119,7 +121,7 @@ def test_another_browser_is_not_concerned(workers: tuple[Site, Site]) -> None:
 def test_the_cookie_is_signed_short_lived_and_out_of_reach_of_scripts(workers: tuple[Site, Site]) -> None:
     header = workers[0].app.test_client().post("/users").headers["Set-Cookie"]
     attributes = header.split("; ")
-    assert attributes[0].startswith("rds_router_token=")
+    assert attributes[0].startswith(f"{TOKEN}=")
     assert {"HttpOnly", "SameSite=Lax", "Path=/"} <= set(attributes)
     assert any(each.startswith("Max-Age=") for each in attributes)
     assert "Secure" not in attributes
@@ -190,7 +192,7 @@ def test_a_bad_token_sends_its_client_to_the_primary_and_is_replaced(
     bad = str(BAD[name](good))
     stranger = site.app.test_client()
     if where == "cookie":
-        stranger.set_cookie(travel.TOKEN.cookie, bad)
+        stranger.set_cookie(TOKEN, bad)
     given = {travel.TOKEN.header: bad} if where == "header" else {}
     page, seen = parts(site, lambda: stranger.get("/users", headers=given))
     assert (page.status_code, page.text) == (200, "4")
@@ -209,7 +211,7 @@ def test_a_bad_token_sends_its_client_to_the_primary_and_is_replaced(
 def test_a_replaced_token_is_over_with_the_window(make_site: MakeSite) -> None:
     site = with_views(make_site(RDS_ROUTER_AFTER_WRITE_WINDOW=0))
     stranger = site.app.test_client()
-    stranger.set_cookie(travel.TOKEN.cookie, "nonsense")
+    stranger.set_cookie(TOKEN, "nonsense")
     stranger.get("/users")
     page, seen = parts(site, lambda: stranger.get("/users"))
     assert (page.status_code, seen) == (200, ["replica"])
@@ -232,10 +234,10 @@ def test_a_signed_payload_nobody_understands_is_a_recent_write(workers: tuple[Si
     _, second = workers
     stranger = second.app.test_client()
     payload = URLSafeTimedSerializer("a key of the test's", salt=travel.TOKEN.salt).dumps(["from", "elsewhere"])
-    stranger.set_cookie(travel.TOKEN.cookie, str(payload))
+    stranger.set_cookie(TOKEN, str(payload))
     page, seen = parts(second, lambda: stranger.get("/users"))
     assert (page.status_code, seen) == (200, ["primary"])
-    with second.app.test_request_context(headers={"Cookie": f"{travel.TOKEN.cookie}={payload!s}"}):
+    with second.app.test_request_context(headers={"Cookie": f"{TOKEN}={payload!s}"}):
         token = second.db.request_token()
         assert token is not None
         assert token.unplaced is not None
@@ -351,9 +353,7 @@ def test_any_means_no_cookie(make_site: MakeSite) -> None:
     site = with_views(make_site(RDS_ROUTER_AFTER_WRITE="any"))
     client = site.app.test_client()
     assert "Set-Cookie" not in client.post("/users").headers
-    client.set_cookie(
-        travel.TOKEN.cookie, str(URLSafeTimedSerializer("a key of the test's", salt=travel.TOKEN.salt).dumps(""))
-    )
+    client.set_cookie(TOKEN, str(URLSafeTimedSerializer("a key of the test's", salt=travel.TOKEN.salt).dumps("")))
     _, seen = parts(site, lambda: client.get("/users"))
     assert seen == ["replica"]
 
@@ -452,3 +452,17 @@ def test_what_db_engine_wrote_is_read_by_this_request_and_the_next(workers: tupl
     assert seen == ["replica"]
     stranger = first.app.test_client()
     assert travel.TOKEN.header not in stranger.get("/engine").headers
+
+
+def test_another_application_on_the_host_keeps_out_of_the_way(make_site: MakeSite) -> None:
+    """Ports do not separate cookies: each took the other's for a forgery, and replaced it, for ever."""
+    one, other = with_views(make_site()), with_views(make_site(SECRET_KEY="another"))
+    browser = one.app.test_client()
+    browser.post("/users")
+    page, seen = parts(other, lambda: hand_over(browser, other).get("/users"))
+    assert seen == ["replica"]
+    assert travel.TOKEN.header not in page.headers
+    assert one.cookie(travel.TOKEN) != other.cookie(travel.TOKEN)
+    assert one.cookie(travel.TOKEN) == TOKEN
+    with other.app.app_context():
+        assert not other.db.router.events.counts["TokenIgnored"]

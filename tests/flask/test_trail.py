@@ -27,7 +27,8 @@ from tests.session.models import User, users
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "contracts.md"
 COUNT = select(User.id)
-NAMES = {travel.TOKEN.cookie, travel.TRAIL.cookie}
+TOKEN, TRAIL = (each.cookie("a key of the test's") for each in (travel.TOKEN, travel.TRAIL))
+NAMES = {TOKEN, TRAIL}
 
 
 def with_views(site: Site) -> Site:
@@ -88,7 +89,7 @@ def is_primary(site: Site, files: list[str]) -> bool:
 
 
 def trail_in(site: Site, client: FlaskClient) -> Trail:
-    found = client.get_cookie(travel.TRAIL.cookie)
+    found = client.get_cookie(TRAIL)
     assert found is not None
     return Trail.parse(travel._unsigned(site.app, found.value, travel.TRAIL)[0])
 
@@ -174,7 +175,7 @@ def test_f5_a_cookie_is_sent_when_it_changes(site: Site) -> None:
     browser = with_views(site).app.test_client()
     first, _ = ask(site, browser)
     (header,) = first.headers.getlist("Set-Cookie")
-    assert header.startswith(f"{travel.TRAIL.cookie}=")
+    assert header.startswith(f"{TRAIL}=")
     assert {"HttpOnly", "SameSite=Lax", "Path=/"} <= set(header.split("; "))
     assert len(header) < 250
     assert first.cache_control.private
@@ -191,7 +192,7 @@ def test_f5_and_renewed_at_half_of_its_life(site: Site, monkeypatch: pytest.Monk
     _, files = ask(site, browser)
     with site.app.app_context():
         life = travel.lifetime(site.db.router)
-    for age, expected in ((0.4, set()), (0.6, {travel.TRAIL.cookie})):
+    for age, expected in ((0.4, set()), (0.6, {TRAIL})):
         monkeypatch.setattr(travel, "_unsigned", lambda *given, age=age: (unsigned(*given)[0], age * life))
         assert cookies(ask(site, browser, "/nothing")[0]) == set(), "only who reads needs it any longer"
         response, again = ask(site, browser)
@@ -209,7 +210,7 @@ def test_f6_what_others_may_be_shown_is_nobodys(site: Site, control: str) -> Non
 @pytest.mark.parametrize("control", ["private, max-age=60", "no-store", "no-cache"])
 def test_f6_what_is_the_clients_own_is_remembered(site: Site, control: str) -> None:
     response, _ = ask(site, with_views(site).app.test_client(), f"/cached/{control}")
-    assert cookies(response) == {travel.TRAIL.cookie}
+    assert cookies(response) == {TRAIL}
 
 
 def test_f7_what_a_view_under_a_weaker_contract_reads_is_not_remembered(site: Site) -> None:
@@ -219,7 +220,7 @@ def test_f7_what_a_view_under_a_weaker_contract_reads_is_not_remembered(site: Si
 def test_f7_what_was_read_before_that_view_is(site: Site) -> None:
     """As by a function that looks who the user is."""
     site.app.before_request(lambda: None if site.db.session.scalar(COUNT) else "nobody")
-    assert cookies(ask(site, with_views(site).app.test_client(), "/any")[0]) == {travel.TRAIL.cookie}
+    assert cookies(ask(site, with_views(site).app.test_client(), "/any")[0]) == {TRAIL}
 
 
 def test_f8_a_write_without_a_look_leaves_a_token_and_no_trail(workers: tuple[Site, Site]) -> None:
@@ -227,10 +228,10 @@ def test_f8_a_write_without_a_look_leaves_a_token_and_no_trail(workers: tuple[Si
     first, _ = workers
     browser = first.app.test_client()
     response, _ = ask(first, browser, "/", method="POST")
-    assert cookies(response) == {travel.TOKEN.cookie}
+    assert cookies(response) == {TOKEN}
     response, files = ask(first, browser)
     assert is_primary(first, files), "no replica has his write"
-    assert cookies(response) == {travel.TRAIL.cookie}
+    assert cookies(response) == {TRAIL}
 
 
 def test_f9_clients_without_cookies_bring_a_header(workers: tuple[Site, Site]) -> None:
@@ -260,11 +261,11 @@ def test_f9_or_flasks_session(make_site: MakeSite) -> None:
 def test_f10_what_cannot_be_read_is_never_an_error(site: Site, text: str) -> None:
     """It demands all that is committed by now, and is replaced."""
     browser = with_views(site).app.test_client()
-    browser.set_cookie(travel.TRAIL.cookie, text)
+    browser.set_cookie(TRAIL, text)
     response, files = ask(site, browser)
     assert response.status_code == 200
     assert is_primary(site, files) is bool(text)
-    assert cookies(response) == {travel.TRAIL.cookie}
+    assert cookies(response) == {TRAIL}
     with site.app.app_context():
         assert site.db.router.events.counts["TokenIgnored"] == (1 if text else 0)
 
@@ -305,7 +306,7 @@ def test_f11_it_is_kept_where_reads_promise_it(make_site: MakeSite, config: dict
     """Turned off nothing is sent, nor is what is brought looked at."""
     site = with_views(make_site(**config))
     browser = site.app.test_client()
-    browser.set_cookie(travel.TRAIL.cookie, "forged")
+    browser.set_cookie(TRAIL, "forged")
     for path in ("/", "/exact"):
         assert not cookies(ask(site, browser, path)[0])
     with site.app.app_context():
