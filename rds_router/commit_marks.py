@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from rds_router.dialects.base import Dialect
 from rds_router.dialects.mysql import code_of
-from rds_router.dialects.postgresql import TIMELINE
+from rds_router.dialects.postgresql import TIMELINE, sqlstate_of
 
 TABLE: Final = "rds_router_transactions"
 
@@ -124,7 +124,14 @@ class _Number:
                 raise Unresolvable("the new primary was restarted since its promotion: it has forgotten where it began")
             if not was_replayed:
                 return False
-        status = connection.exec_driver_sql(f"SELECT pg_xact_status('{self.xid}'::xid8)").scalar()
+        try:
+            status = connection.exec_driver_sql(f"SELECT pg_xact_status('{self.xid}'::xid8)").scalar()
+        except DBAPIError as error:
+            if error.orig is None or sqlstate_of(error.orig) != _IN_THE_FUTURE:
+                raise
+            # The server crashed before it had written down that there was such a transaction: it is undone.
+            connection.rollback()
+            return False
         if status == "in progress":
             # Its client has gone; the server may not know yet, and may get the COMMIT late. Now it ends, either way.
             connection.exec_driver_sql(
@@ -146,5 +153,7 @@ def _note_number(connection: Connection) -> _Number:
 _INSERT: Final = f"INSERT INTO {TABLE} (id, was_committed, at) VALUES ('{{id}}', {{was_committed}}, UTC_TIMESTAMP(6))"
 _NO_TABLE: Final = (1146, 1142)
 """There is none, or this account may not write there."""
+_IN_THE_FUTURE: Final = "22023"
+"""invalid_parameter_value: the number has not been given out, or not any more."""
 _KEPT_HOURS: Final = 24
 _AT_A_TIME: Final = 1000

@@ -60,7 +60,7 @@ def verdict_of_error(error: BaseException, /) -> Verdict:
     """What an error of psycopg, psycopg2, asyncpg or pg8000 means."""
     if isinstance(error, (OSError, EOFError)):
         return Verdict.GONE
-    state, text = _sqlstate_of(error), str(error)
+    state, text = sqlstate_of(error), str(error)
     if state is None:
         return _verdict_without_sqlstate(error, text)
     if state == "55000" and "recovery" in text:
@@ -71,7 +71,7 @@ def verdict_of_error(error: BaseException, /) -> Verdict:
 
 def may_be_own_wish(error: BaseException, /) -> bool:
     """``SET TRANSACTION READ ONLY`` refuses in the same words as ``default_transaction_read_only`` and a standby."""
-    return _sqlstate_of(error) == "25006"
+    return sqlstate_of(error) == "25006"
 
 
 def _verdict_without_sqlstate(error: BaseException, text: str) -> Verdict:
@@ -84,7 +84,7 @@ def _verdict_without_sqlstate(error: BaseException, text: str) -> Verdict:
     return Verdict.GONE if names & {"OperationalError", "InterfaceError"} else Verdict.STATEMENT
 
 
-def _sqlstate_of(error: BaseException) -> str | None:
+def sqlstate_of(error: BaseException) -> str | None:
     details: Any = error.args[0] if error.args else None
     states = [getattr(error, "sqlstate", None), getattr(error, "pgcode", None)]
     states.append(details.get("C") if isinstance(details, dict) else None)  # pg8000

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from rds_router import CommitInDoubt, RoutingSession, run_transaction
+from rds_router.commit_marks import leave_mark
 from rds_router.lab import Cluster
 from tests.cluster.exactly_once import Bench, bench, kill_and_promote, kill_and_restart, run
 from tests.cluster.watching import ENGINES
@@ -74,6 +76,19 @@ def test_the_primary_dies_at_its_commit(request: pytest.FixtureRequest, lab_clus
                 stand.once(packets=n, to="server", do=kill_and_promote(c))
             assert stand.wrong() == []
             assert stand.router.topology.generation == 2
+
+
+def test_a_number_that_a_crash_has_undone(postgresql_cluster: Cluster) -> None:
+    """The server died before its log told of the transaction: it gives that number out another day. It is not done."""
+    with bench(postgresql_cluster) as stand, stand.router.primary.connect() as connection:
+        mark = leave_mark(connection, stand.router.dialect)
+        connection.rollback()
+        assert mark is not None
+        assert mark.was_committed(connection, 1.0) is False
+        future = replace(mark, xid=str(int(mark.xid) + 100_000))  # type: ignore[type-var, attr-defined]
+        assert future.was_committed(connection, 1.0) is False
+        assert connection.scalar(text("SELECT 1")) == 1
+    run(postgresql_cluster.primary, "DROP TABLE ledger, totals")
 
 
 def test_without_a_mark_nobody_guesses(mariadb_cluster: Cluster) -> None:
