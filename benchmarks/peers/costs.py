@@ -52,13 +52,18 @@ def main() -> None:
 
 def in_memory(tell: Tell, *, rounds: int, seed: int) -> None:
     """The first stage, and what ``get_bind`` and whole sessions cost."""
-    with routers() as (plain, router):
-        engines = router.primary_engine(), router._engines.get(router.topology.eligible[0].server.name, "replica")
+    with contextlib.ExitStack() as opened:
+        plain, router = opened.enter_context(routers())
+        # Of their own: what they commit on the router's engines would be noted as this task's writes.
+        engines = [create_engine("sqlite://", poolclass=StaticPool) for _ in range(2)]
+        opened.enter_context(contextlib.closing(_Disposed(*engines)))
+        for each in engines:
+            _fill(each)
         makers: dict[str, Make] = {
             "plain": lambda: Session(plain),
             AGAIN: lambda: Session(plain),
             "recipe": lambda: RecipeSession(engines[0], [engines[1]]),
-            **_advanced_alchemy(*engines),
+            **_advanced_alchemy(engines[0], engines[1]),
             "rds_router": lambda: RoutingSession(router=router),
         }
         _statements(tell, "memory", makers, rounds=rounds, calls=100, seed=seed)
@@ -66,6 +71,8 @@ def in_memory(tell: Tell, *, rounds: int, seed: int) -> None:
         with Session(plain) as a, RoutingSession(router=router) as b:
             for name, asked in _binds(a).items():
                 _told(tell, "get_bind", name, {"rds_router": compare(name, asked, _binds(b)[name], rounds=rounds)})
+            if not b.get_bind(Post, clause=select(Post)).url.database.startswith("file:replica"):  # type: ignore[union-attr]
+                raise RuntimeError("the session did not read on its replica")
             first = compare("first", _binds(a)["ORM, again"], first_question(b), rounds=rounds)
             _told(tell, "get_bind", "first of a session", {"rds_router": first})
     with routers(3) as (plain, router), Session(plain) as a, RoutingSession(router=router) as b:
@@ -228,12 +235,15 @@ def routers(replicas: int = 1) -> Iterator[tuple[Engine, Router]]:
         role = Role.PRIMARY if seen.server.is_primary else Role.REPLICA
         report = Report(role, lag=0.0, is_writable=role is Role.PRIMARY)
         router._observe(Observation(seen.server.name, now, report), router.dialect)
-    engines = [router._engines.get(seen.server.name, "replica") for seen in router.topology.eligible]
-    for engine in (plain, router.primary_engine(), *engines):
+    # By engines of their own: what the router's commit without a session is a write of this task, whose author's reads
+    # would go to the primary. They stay open, as the databases live in memory only.
+    others = [create_engine(url, poolclass=StaticPool) for url in urls]
+    for engine in (plain, *others):
         _fill(engine)
     yield plain, router
     router.close()
-    plain.dispose()
+    for engine in (plain, *others):
+        engine.dispose()
 
 
 def _fill(engine: Engine, *, drop: bool = False) -> None:
