@@ -16,9 +16,8 @@ from tests.blog.conftest import Browser, running
 
 def test_front_page_counts_posts_and_is_answered_by_a_replica(browser: Browser, servers: Cluster) -> None:
     assert browser.count == 12
-    names = {each.name for each in servers.servers if each.name in browser.footer}
-    assert len(names) == 1, browser.footer
-    (name,) = names  # one transaction, one server
+    # One transaction, one server; another one may be named as slower.
+    (name,) = re.findall(r"\d+ quer(?:y|ies) answered by (\S+)", browser.footer)
     assert name in {each.name for each in servers.replicas}
     assert f"4 queries answered by {name}" in browser.footer
     assert re.search(rf"SELECT posts {name} \d+\.\d s a read", browser.footer)
