@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -136,14 +135,15 @@ class RoutingSession(RerunningSession):
 
     def _get_impl(self, entity: Any, *arguments: Any, **options: Any) -> Any:
         """Behind get(), get_one() and Query.get(): a miss on a replica is asked of the primary."""
-        look = functools.partial(super()._get_impl, entity, *arguments, **options)
         self._answering = None
-        found, before = look(), self._scope
-        what = _name_of(entity)
-        if found is None and (server := self._doubted_miss(what, options.get("execution_options"))):
+        found = super()._get_impl(entity, *arguments, **options)
+        if found is not None:
+            return found
+        before, what = self._scope, _name_of(entity)
+        if server := self._doubted_miss(what, options.get("execution_options")):
             try:
                 with deadline(0.0):
-                    found = look()
+                    found = super()._get_impl(entity, *arguments, **options)
             except NoPrimary:
                 self._unconfirmed(server, what, before)
             else:
