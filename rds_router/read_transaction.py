@@ -32,6 +32,8 @@ def take_out(transaction: SessionTransaction, engine: Engine) -> None:
         with suppress(Exception):  # it is broken, in whichever way
             connection.invalidate()
         begun.close()
+        with suppress(Exception):
+            connection.close()
 
 
 class _ReadTransaction(NamedTuple):

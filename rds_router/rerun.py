@@ -4,7 +4,9 @@
 2. The replica is gone, full, or lets nobody in: on another one, or on the primary if there is none (R10). A second one
    that dies of the same statement is the last: the statement may be what kills them, and the primary is next.
 3. This process has no connection to it left: likewise, and nothing is wrong with the replica.
-4. Whatever else goes wrong is the caller's to see.
+4. The primary is gone, and the read was the first thing that its transaction did there: where the next decision leads,
+   after a wait for a primary if need be.
+5. Whatever else goes wrong is the caller's to see.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 from rds_router.core.scope import Hold
 from rds_router.dialects.base import Verdict
 from rds_router.events import ReadRetried
+from rds_router.monitor import one_line
 from rds_router.patience import SILENT
 from rds_router.read_transaction import take_out
+from rds_router.router import Router
 from rds_router.session_scope import ScopedSession
 
 _SERVERS_FAULT: Final = (Verdict.GONE, Verdict.TOO_MANY, Verdict.LOGIN)
@@ -28,9 +32,14 @@ _SERVERS_FAULT: Final = (Verdict.GONE, Verdict.TOO_MANY, Verdict.LOGIN)
 class RerunningSession(ScopedSession):
     """A Session whose reads survive the replica that they were sent to."""
 
-    def _may_run_again(self, statement: Any, error: DBAPIError | NoConnectionLeft) -> bool:
-        """A replica failed the statement, nothing of it was delivered, and this transaction has written nothing."""
+    def _may_run_again(self, statement: Any, error: DBAPIError | NoConnectionLeft, *, is_first: bool) -> bool:
+        """A server failed the statement, nothing of it was delivered, and this transaction has written nothing.
+
+        ``is_first``: before it, the transaction had nothing on the primary.
+        """
         router, engine, server = self._router, self._answering, self._replica_answering()
+        if router is not None and engine is None:
+            return is_first and isinstance(error, DBAPIError) and self._primary_died(router, statement, error)
         if router is None or engine is None or server is None or self._scope.wrote or server in self._failed:
             return False
         if isinstance(error, NoConnectionLeft):
@@ -56,6 +65,21 @@ class RerunningSession(ScopedSession):
             self._leave(server)
             return True
         return False
+
+    def _primary_died(self, router: Router, statement: Any, error: DBAPIError) -> bool:
+        """It went away while it ran a read, once for this call: nothing was done there that could not be done again."""
+        home, transaction = self._home, self.get_transaction()
+        if home is None or transaction is None or error.orig is None or self._scope.wrote or self._deaths:
+            return False
+        is_read = self._scope.hold in (None, Hold.READ) and router.judge(statement).is_read
+        if not is_read or router.verdict_of(error.orig) is not Verdict.GONE:
+            return False
+        server = router.topology.writer
+        router.events.emit(ReadRetried(server, one_line(error.orig, home.url)))
+        take_out(transaction, home)
+        self._failed, self._deaths = self._failed | {server}, 1
+        self._home = self._home_connection = None
+        return True
 
     def _is_second_death(self, verdict: Verdict, error: DBAPIError) -> bool:
         """Not the first server that went away while it ran this statement: a silent one did not, as far as we know."""

@@ -264,7 +264,7 @@ class RoutingSession(RerunningSession):
             statement_may_change(self)
         is_change = getattr(statement, "is_dml", False)
         self._changing += is_change
-        failed = self._failed
+        failed, home = self._failed, self._home
         try:
             while True:
                 try:
@@ -273,7 +273,7 @@ class RoutingSession(RerunningSession):
                         options["execution_options"][OPTION].settle(self._replica_answering())
                     return result
                 except (DBAPIError, NoConnectionLeft) as error:
-                    if not self._may_run_again(self._statement, error):
+                    if not self._may_run_again(self._statement, error, is_first=home is None):
                         raise
         finally:
             if self._failed is not failed:
