@@ -28,6 +28,7 @@ from sqlalchemy import create_engine, func, insert, select
 from sqlalchemy.pool import NullPool
 
 from benchmarks.load import Load, User, load
+from benchmarks.processes import program
 from rds_router.lab import Cluster, ports
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,18 +111,10 @@ def starting(blog: Blog) -> Iterator[Site]:
     command += ["--worker-class", "gthread", "--threads", str(blog.threads), "--no-control-socket", "--preload"]
     command += ["--backlog", "512", "--keep-alive", "30", "benchmarks.blog_app:app"]
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=blog.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
         try:
-            yield Site(port, process, log)
+            with program(command, cwd=ROOT, env=blog.environment(), log=log) as process:
+                yield Site(port, process, log)
         finally:
-            process.terminate()
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
             ports.release([port])
 
 

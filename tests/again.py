@@ -42,8 +42,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         reporter.line(nodeid)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *failed]
     again = subprocess.run(
-        command, cwd=session.config.invocation_params.dir, env={**os.environ, VARIABLE: "0"}, check=False
+        command,
+        cwd=session.config.invocation_params.dir,
+        env={**os.environ, VARIABLE: "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
+    reporter.line(again.stdout)
     if again.returncode == 0:
         reporter.line("All of them passed alone: they need a machine to themselves, and mending.")
         session.exitstatus = pytest.ExitCode.OK

@@ -23,6 +23,7 @@ from sqlalchemy.pool import NullPool
 from benchmarks.blog_tables import Author, Base, Comment, Post
 from benchmarks.peers import here
 from benchmarks.peers.proxies import InFront, move_primary, mysql_router, pgpool, version
+from benchmarks.processes import program
 from rds_router import __version__
 from rds_router.lab import Cluster, EngineMissing, Server, ports
 
@@ -173,18 +174,10 @@ def _started(c: Cluster, peer: Peer) -> Iterator[Site]:
     command += ["--graceful-timeout", "2", "benchmarks.peers.app:app"]
     environment = {**os.environ, "PYTHONPATH": str(here.ROOT), "RDS_ROUTER_PEER": json.dumps(task)}
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(
-            command, cwd=here.ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
         try:
-            yield Site(peer, port, process, log)
+            with program(command, cwd=here.ROOT, env=environment, log=log) as process:
+                yield Site(peer, port, process, log)
         finally:
-            process.terminate()
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
             ports.release([port])
 
 
