@@ -38,8 +38,7 @@ def stage(request: pytest.FixtureRequest, lab_cluster: ClusterFactory) -> Iterat
             session.add(Post(id=1, title="one"))
             session.commit()
         cluster.wait_caught_up()
-        assert router.refresh()
-        assert len(router.topology.eligible) == 2
+        assert eventually(lambda: router.refresh() and len(router.topology.eligible) == 2)
         yield cluster, router
 
 

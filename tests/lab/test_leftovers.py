@@ -58,7 +58,10 @@ def directory_of(addresses: dict[str, Any]) -> Path:
 
 
 def _arguments(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    except OSError:
+        return []  # it has ended meanwhile
 
 
 def eventually(question: Callable[[], bool], timeout: float = 15) -> bool:
