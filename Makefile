@@ -18,7 +18,7 @@ JOBS ?= 2
 
 # Tests that start no server and no container, and need no package index.
 WITHOUT_SERVERS = RDS_ROUTER_SKIP=mariadb,mysql,postgresql
-QUICK = -q -m "not docker and not packaging" --ignore=tests/lab --ignore=tests/cluster --ignore=tests/fuzz
+UNIT = -q -m "not docker and not packaging" --ignore=tests/lab --ignore=tests/cluster --ignore=tests/fuzz
 
 .PHONY: help demo test quick check style types imports docs unit servers peers bench release-check env clean
 .DEFAULT_GOAL := help
@@ -47,7 +47,7 @@ imports: env ## import-linter: imports point down only
 	@$(BIN)/lint-imports
 
 unit: env
-	@$(WITHOUT_SERVERS) $(BIN)/python -m pytest $(QUICK) $(T)
+	@$(WITHOUT_SERVERS) $(BIN)/python -m pytest $(UNIT) $(T)
 
 docs: env ## the documentation, warnings are errors: build/docs/index.html
 	@$(BIN)/mkdocs build --quiet --strict

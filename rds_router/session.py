@@ -263,7 +263,8 @@ class RoutingSession(RerunningSession):
         if self.dispatch.do_orm_execute:
             statement_may_change(self)
         is_change = getattr(statement, "is_dml", False)
-        self._changing += is_change
+        if is_change:
+            self._changing += 1
         failed, home = self._failed, self._home
         try:
             while True:
@@ -278,7 +279,8 @@ class RoutingSession(RerunningSession):
         finally:
             if self._failed is not failed:
                 self._failed, self._deaths = failed, 0
-            self._changing -= is_change
+            if is_change:
+                self._changing -= 1
             self._statement, self._call_wish = outer
 
     def _route(self, router: Router, mapper: Any, clause: Any) -> Engine:
