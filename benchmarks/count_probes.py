@@ -67,15 +67,20 @@ class Counted(NamedTuple):
 def count(c: Cluster, workers: int, seconds: float, *, shared: bool) -> Counted:
     """Let that many workers watch the cluster for so long."""
     with _fleet([each.url for each in c.servers], workers, shared=shared) as processes:
-        time.sleep(3.0)  # every worker has begun by then
+        time.sleep(_settling(workers, len(c.servers)))  # every worker has begun by then
         before, began = _asked(c), time.monotonic()
         time.sleep(seconds)
         elapsed = time.monotonic() - began
         probes = [(after - first) / elapsed for first, after in zip(before, _asked(c), strict=True)]
         connections = [_status(each.admin_url, "Threads_connected") - 1 for each in c.replicas]
         said = [process.communicate("\n", timeout=120)[0].split() for process in processes]
-    cpu = sum(float(each[-2]) for each in said) / (seconds + 3.0)
+    cpu = sum(float(each[-2]) for each in said) / (seconds + _settling(workers, len(c.servers)))
     return Counted(probes, connections, cpu, min(int(each[-1]) for each in said))
+
+
+def _settling(workers: int, servers: int) -> float:
+    """Seconds until that many threads have begun: each worker has one for each server, and this machine few cores."""
+    return max(3.0, workers * servers / 80)
 
 
 @contextmanager
@@ -121,9 +126,8 @@ def _status(url: str, name: str) -> int:
 def main(workers: int = 100, replicas: int = 15, seconds: int = 20) -> None:
     with cluster("mariadb", replicas=replicas) as c:
         for shared in (True, False):
-            print(
-                f"{workers} workers, {replicas} replicas, shared={shared}: {count(c, workers, seconds, shared=shared)}"
-            )
+            told = count(c, workers, seconds, shared=shared)
+            print(f"{workers} workers, {replicas} replicas, shared={shared}: {told}", flush=True)
 
 
 if __name__ == "__main__":
