@@ -140,6 +140,7 @@ def router(c: Cluster, *, tracking: bool = True, causal_wait: float = 2.0) -> Ro
         key = KEY.get(c.engine, "INT PRIMARY KEY AUTO_INCREMENT")
         session.execute(text(f"CREATE TABLE IF NOT EXISTS bench_tokens (id {key}, n INT)"))
         session.commit()
+    made.refresh(30.0)  # a URL of mysql:// may lead to MariaDB: the first probe tells
     return made
 
 
