@@ -73,7 +73,7 @@ def improve(
     """Let an engine's connections be opened by ``opening``, and do what their driver cannot do by itself.
 
     ``patience``: for how long they wait for their server; ``wakes_in``: how long connecting may take because it sleeps.
-    Time limits among the user's own connect arguments win.
+    Time limits among the user's own connect arguments hold as well: on a replica whichever is the shorter.
     """
     taught = _taught_connect(engine.dialect, patience)
     seconds = wakes_in if patience is None else patience.seconds
@@ -86,10 +86,16 @@ def improve(
 
     def open_one(*arguments: Any, **parameters: Any) -> Any:
         with _within(patience, engine.dialect) if patience is not None else nullcontext():
-            return opening(connect, arguments, {**limits, **parameters})
+            return opening(connect, arguments, _shorter(limits, parameters) if patience else {**limits, **parameters})
 
     # Not as a listener to "do_connect": SQLAlchemy stops at the first that connects, and those are the user's.
     engine.dialect.connect = open_one  # type: ignore[method-assign]
+
+
+def _shorter(limits: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Connect arguments with time limits, none of which is longer than it was told to be by either."""
+    times = {name: min(limit, own[name]) for name, limit in limits.items() if type(own.get(name)) in (int, float)}
+    return {**limits, **own, **times}
 
 
 @contextmanager

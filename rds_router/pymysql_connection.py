@@ -9,6 +9,7 @@ nor reads them. https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_
 from __future__ import annotations
 
 import io
+import math
 import socket
 import ssl
 import struct
@@ -41,7 +42,7 @@ def connection_class(patience: Patience | None = None) -> type[Connection]:
     """A new connection class, for one engine: its connections share one TLS context for each set of TLS settings.
 
     PyMySQL builds a context for each connect, 22 to 33 ms of CPU, also when nothing was said about TLS.
-    ``patience``: how long they wait for the server, unless the user gave a ``read_timeout`` of his own.
+    ``patience``: how long they wait for a server that is silent; a ``read_timeout`` of the user's own holds as well.
     """
     contexts: dict[str, ssl.SSLContext] = {}
     lock = threading.Lock()
@@ -77,24 +78,28 @@ class ToldConnection(Connection):  # type: ignore[misc]  # PyMySQL has no types
     rds_is_told: bool = False
     """The server was asked to tell them."""
     _rds_patience: Patience | None = None
+    _rds_longest: float = math.inf
+    """Seconds after which a read ends whoever is heard of: a read_timeout of the user's own."""
     _rds_is_patient: bool = False
-    """It has no read_timeout of the user's own."""
+    """That was put aside."""
     _read_timeout: float | None
     _rfile: Any
     _sock: Any
 
     def connect(self, sock: Any = None) -> None:
         patience = self._rds_patience
-        if patience is None or (self._read_timeout is not None and not self._rds_is_patient):
+        if not self._rds_is_patient and self._read_timeout is not None:  # else it connects once more: ping() does
+            self._rds_longest = self._read_timeout
+        if patience is None or self._rds_longest <= patience.seconds:
             super().connect(sock)
             return
-        self._rds_is_patient = True  # also when it connects once more: ping(reconnect=True) does
+        self._rds_is_patient = True
         # connect_timeout does not cover the handshake's reads.
         self._read_timeout = patience.seconds
         super().connect(sock)
         # Whatever the handshake sent has been read: nothing is lost with the old buffer.
         self._rfile.close()
-        self._rfile = io.BufferedReader(_PatientReader(self._sock, patience))
+        self._rfile = io.BufferedReader(_PatientReader(self._sock, patience, self._rds_longest))
         self._read_timeout = patience.seconds / 2
 
     def rds_track(self) -> None:
@@ -175,9 +180,10 @@ class ToldConnection(Connection):  # type: ignore[misc]  # PyMySQL has no types
 class _PatientReader(io.RawIOBase):
     """What socket.makefile() reads from, but for a time-out: that may not be the end."""
 
-    def __init__(self, sock: socket.socket, patience: Patience) -> None:
+    def __init__(self, sock: socket.socket, patience: Patience, longest: float = math.inf) -> None:
         self._socket = sock
         self._patience = patience
+        self._longest = longest
 
     def readable(self) -> bool:
         return True
@@ -192,7 +198,10 @@ class _PatientReader(io.RawIOBase):
         usual = self._socket.gettimeout() or 0.0
         since = self._patience.clock() - usual
         while (left := self._patience.left(since)) > 0:
-            self._socket.settimeout(left)
+            rest = since + self._longest - self._patience.clock()
+            if rest <= 0:
+                raise TimeoutError(f"timed out after {self._longest:g} s (read_timeout)")
+            self._socket.settimeout(min(left, rest))
             try:
                 count = self._socket.recv_into(buffer)
             except TimeoutError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections.abc import Iterator
@@ -157,10 +158,11 @@ class _Recorder:
     ("arguments", "expected"),
     [
         ({}, {"connect_timeout": 2.0, "write_timeout": 2.0}),
-        ({"connect_timeout": 9, "read_timeout": 30}, {"connect_timeout": 9, "read_timeout": 30}),
+        ({"connect_timeout": 9, "read_timeout": 30}, {"connect_timeout": 2.0, "read_timeout": 30}),
+        ({"connect_timeout": 1, "write_timeout": None}, {"connect_timeout": 1, "write_timeout": None}),
     ],
 )
-def test_the_users_own_time_limits_win(
+def test_of_two_time_limits_the_shorter_holds(
     arguments: dict[str, Any], expected: dict[str, Any], patience: Patience, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import pymysql
@@ -174,15 +176,36 @@ def test_the_users_own_time_limits_win(
     assert {key: recorder.given[key] for key in expected} == expected
 
 
-def test_a_connection_with_a_read_timeout_of_the_users_own_is_an_ordinary_one(patience: Patience) -> None:
+def test_a_read_timeout_shorter_than_the_deadline_leaves_nothing_to_add(
+    patience: Patience, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pymysql.connections import Connection
+
     from rds_router.pymysql_connection import connection_class
 
-    made = connection_class(patience)(defer_connect=True, read_timeout=30)
-    assert made._read_timeout == 30
+    monkeypatch.setattr(Connection, "connect", lambda made, sock=None: None)
+    made = connection_class(patience)(defer_connect=True, read_timeout=1)
+    made.connect()
+    assert made._read_timeout == 1
 
 
+def test_a_read_timeout_of_the_users_own_ends_a_read_though_the_server_is_heard_of(
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    """As it does without a router; a silent server ends it earlier."""
+    ours, _ = sockets
+    patience = Patience("r1", 0.04, clock=time.monotonic, heard=time.monotonic)
+    with pytest.raises(TimeoutError, match=r"timed out after 0.1 s \(read_timeout\)"):
+        _PatientReader(ours, patience, 0.1).readinto(bytearray(4))
+    assert not patience.is_spent
+    silent = Patience("r1", 0.04, clock=time.monotonic)
+    with pytest.raises(TimeoutError, match="r1 has been silent for"):
+        _PatientReader(ours, silent, 0.1).readinto(bytearray(4))
+
+
+@pytest.mark.parametrize("own", [{}, {"read_timeout": 30}])
 def test_a_connection_that_connects_once_more_stays_patient(
-    patience: Patience, sockets: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+    patience: Patience, sockets: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, own: Any
 ) -> None:
     """As ping(reconnect=True) does."""
     from pymysql.connections import Connection
@@ -196,11 +219,12 @@ def test_a_connection_that_connects_once_more_stays_patient(
         made._sock, made._rfile = sockets[0], sockets[0].makefile("rb")
 
     monkeypatch.setattr(Connection, "connect", connect)
-    made = connection_class(patience)(defer_connect=True)
+    made = connection_class(patience)(defer_connect=True, **own)
     for _ in range(2):
         made.connect()
         assert isinstance(made._rfile.raw, _PatientReader)
         assert made._read_timeout == patience.seconds / 2
+        assert made._rds_longest == own.get("read_timeout", math.inf)
     assert limits == [patience.seconds, patience.seconds], "of the handshake"
 
 
