@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
 
 from rds_router.lab import Cluster, LabError, LabTimeout, NotSupported, State
 from rds_router.lab.watchdog import family, is_stopped, servers_of
@@ -221,6 +223,29 @@ def test_demote(server_engine: str, lab_cluster: ClusterFactory, run: Run) -> No
         run(c.primary, "INSERT INTO notes VALUES (2)")
     c.promote(c.primary)
     run(c.primary, "INSERT INTO notes VALUES (2)")
+
+
+@pytest.mark.parametrize("engine", ["mariadb", "mysql"])
+def test_demote_beside_transactions_that_wait_for_one_another(
+    engine: str, lab_cluster: ClusterFactory, run: Run
+) -> None:
+    """One waits for a row of the other's, whose next statement must not be made to wait for the demotion."""
+    c = lab_cluster(engine, replicas=0)
+    fill(run, c)
+    run(c.primary, "INSERT INTO notes VALUES (2)")
+    holder, waiter = (create_engine(c.primary.url, poolclass=NullPool).connect() for _ in range(2))
+    with holder, waiter, ThreadPoolExecutor() as threads:
+        holder.execute(text("DELETE FROM notes WHERE id = 1"))
+        waits = threads.submit(waiter.execute, text("UPDATE notes SET id = 3 WHERE id = 1"))
+        time.sleep(0.3)
+        demotion = threads.submit(c.demote, c.primary)
+        time.sleep(0.3)
+        holder.execute(text("DELETE FROM notes WHERE id = 2"))
+        holder.commit()
+        demotion.result(timeout=30)
+        with contextlib.suppress(DBAPIError):  # it may come too late
+            waits.result(timeout=30)
+    assert run(c.primary, COUNT) == 0
 
 
 def check_roles(run: Run, c: Cluster) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,11 @@ _RIGHTS = (
 )
 
 _MONITORING = {"mysql": "REPLICATION CLIENT", "mariadb": "REPLICATION CLIENT, SLAVE MONITOR"}
+
+
+_LONGEST_FENCING = 30.0
+"""Seconds."""
+_LOCK_WAIT_TIMEOUT = "(1205, "
 
 
 def account_statements(engine: str) -> list[str]:
@@ -132,6 +138,25 @@ class MysqlFamily:
         # Switching read_only off switches super_read_only off too.
         self._run(server, "STOP REPLICA", "RESET REPLICA ALL", "SET GLOBAL read_only = OFF")
 
+    def _refuse_writes(self, server: Server, variable: str) -> None:
+        """Switch it on. The server first waits for the statements under way, and lets no other one begin.
+
+        One of them may wait for a row, locked by a transaction whose next statement may not begin: that would last
+        until ``innodb_lock_wait_timeout``, 50 s. So a second is all it may take, and then it is tried again.
+        """
+        end = time.monotonic() + _LONGEST_FENCING
+        with self._cursor(server) as execute:
+            execute("SET SESSION lock_wait_timeout = 1")
+            while True:
+                try:
+                    execute(f"SET GLOBAL {variable} = ON")
+                except LabError as error:
+                    if _LOCK_WAIT_TIMEOUT not in str(error) or time.monotonic() >= end:
+                        raise
+                    time.sleep(0.05)
+                else:
+                    return
+
     def _start_what_is_not_paused(self, replica: Server) -> None:
         running = BOTH - replica.pauses
         if running:
@@ -235,7 +260,7 @@ class MySQL(MysqlFamily):
         return self.wait_for(replica, str(self._value(replica, received) or ""), timeout)
 
     def fence(self, server: Server) -> None:
-        self._run(server, "SET GLOBAL super_read_only = ON")
+        self._refuse_writes(server, "super_read_only")
 
 
 class MariaDB(MysqlFamily):
@@ -276,7 +301,7 @@ class MariaDB(MysqlFamily):
         return self.wait_for(replica, str(self._status(replica).get("Gtid_IO_Pos") or ""), timeout)
 
     def fence(self, server: Server) -> None:
-        self._run(server, "SET GLOBAL read_only = ON")
+        self._refuse_writes(server, "read_only")
 
 
 def _threads(halves: frozenset[str]) -> str:
