@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from rds_router.lab import Cluster, Server, cluster
 from rds_router.lab.torture.checker import Promises, Rule
 from rds_router.lab.torture.figures import longest_outage, reads, writes
 from rds_router.lab.torture.history import Outcome, Record
-from rds_router.lab.torture.run import Result, Settings, run
+from rds_router.lab.torture.run import ClientHangs, Result, Settings, run
 from rds_router.lab.torture.schedule import KINDS, LAG, PRIMARY, Fault, Step, Verb
 from rds_router.lab.torture.workload import Workload
 
@@ -98,7 +99,11 @@ def outages(engine: str, kinds: Sequence[str]) -> list[dict[str, Any]]:
                     workload=Workload(clients=24, lists=60, reads=0.6),
                     through=through,
                 )
-                row = {"fault": kind, "way": name, **_measured(run(settings, on=c, promoted=promoted))}
+                row: dict[str, Any] = {"fault": kind, "way": name}
+                try:
+                    row |= _measured(run(settings, on=c, promoted=promoted))
+                except ClientHangs as error:
+                    print(error, file=sys.stderr, flush=True)
             rows.append(row)
             print(row, flush=True)
     return rows
@@ -139,9 +144,9 @@ def _is_ok(record: Record) -> bool:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """In Markdown."""
-    heads = list(rows[0])
-    lines = [heads, ["---"] * len(heads), *([str(row[head]) for head in heads] for row in rows)]
+    """In Markdown; of a way whose clients were left waiting for ever nothing else can be told."""
+    heads = list(max(rows, key=len))
+    lines = [heads, ["---"] * len(heads), *([str(row.get(head, "hangs")) for head in heads] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

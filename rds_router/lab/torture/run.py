@@ -57,6 +57,10 @@ class Settings:
     clients: str = CLIENTS
 
 
+class ClientHangs(LabError):
+    """A client has not come to an end a minute after the last fault was over: its way waits for ever."""
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     settings: Settings
@@ -178,7 +182,7 @@ def _working(settings: Settings, task: Mapping[str, Any], folder: Path) -> Itera
             except subprocess.TimeoutExpired:
                 worker.send_signal(signal.SIGUSR1)
                 time.sleep(1.0)  # it writes down where it is
-                raise LabError(f"client process {number} hangs: {_log(folder, number)}") from None
+                raise ClientHangs(f"client process {number} hangs: {_log(folder, number)}") from None
             if code:
                 raise LabError(f"client process {number} ended with {code}: {_log(folder, number)}")
     finally:
