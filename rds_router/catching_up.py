@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Final, TypeAlias
 
 from rds_router.core.decision import Decision, Reason
-from rds_router.core.lag import surely_behind
+from rds_router.core.lag import shown_until, surely_behind
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.scope import NOW, Scope
 from rds_router.core.statement import Statement
@@ -70,7 +70,9 @@ class CatchingUp:
             return decision
         if token.unplaced is not None and now - token.unplaced < policy.after_write_window:
             return decision
-        asked = self._worth_asking(decision.behind_token, decision.topology)
+        # Nobody waits for what cannot be shown in that time.
+        is_too_early = token.at is not None and token.at > shown_until(decision.topology, now + policy.causal_wait)
+        asked = () if is_too_early else self._worth_asking(decision.behind_token, decision.topology)
         later = self._waited(decision, asked, token, monitor, decide) if asked else decision
         if later.is_replica:
             return later

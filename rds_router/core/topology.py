@@ -19,14 +19,11 @@ from typing import Final
 from rds_router.core.choice import Pairs, pairs_of
 from rds_router.core.election import GONE, claims, elect, is_another_server, refuses_writes
 from rds_router.core.health import AT_START, NEWCOMER, Health, State, after_answer, after_failure
-from rds_router.core.lag import measured_by, outlives_primary
+from rds_router.core.lag import measured_by, outlives_primary, remembered
 from rds_router.core.observation import Observation, Report, Role
 from rds_router.core.policy import RoutingPolicy
 from rds_router.core.position import Position
 from rds_router.core.token import Token
-
-HISTORY: Final = 128
-"""How many of the primary's positions are remembered, to date those of the replicas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +158,8 @@ class Topology:
     fresh_until: float = float("inf")
     """Monotonic seconds: from then on some eligible replica's news is too old."""
     history: tuple[tuple[float, Position], ...] = ()
-    """The primary's positions with the time before they were asked for, oldest first."""
+    """The primary's positions, or its places in shared storage, oldest first; each with a moment: it covers all that
+    was committed before."""
     heartbeat: tuple[float, float] | None = None
     """The heartbeat last seen on the primary: when it was asked for, and its time by the primary's clock. None if the
     primary's last report had none."""
@@ -329,7 +327,7 @@ def _observed(topology: Topology, news: Observation, now: float) -> Topology:
     topology = _elected(topology, now)
     if news.server == topology.writer:
         # What a replica said before can be dated only now, if the primary's news came later.
-        topology = topology if news.report is None else _remembered(topology, news, news.report)
+        topology = topology if news.report is None else remembered(topology, news, news.report)
         told = topology.servers
     elif news.report is None:
         return topology
@@ -405,17 +403,6 @@ def _elected(topology: Topology, now: float) -> Topology:
 def _takes_no_writes(seen: Seen) -> bool:
     report = seen.observation.report if seen.observation else None
     return report is not None and report.takes_no_writes
-
-
-def _remembered(topology: Topology, news: Observation, report: Report) -> Topology:
-    heartbeat = None if report.heartbeat is None else (news.at, report.heartbeat)
-    if report.clock is not None:
-        topology = replace(topology, clock=(news.at, report.clock))
-    # One that is no primary any more does not say what has been committed since.
-    if report.position is None or report.role is Role.REPLICA:
-        return replace(topology, heartbeat=heartbeat)
-    history = (*topology.history[-HISTORY + 1 :], (news.at, report.position))
-    return replace(topology, history=history, heartbeat=heartbeat)
 
 
 def _settle(topology: Topology, now: float) -> Topology:

@@ -1,5 +1,9 @@
 """Aurora MySQL: replicas share the primary's storage, so there is no position to wait for, and lag is milliseconds.
 
+Of replica_host_status AWS documents server, session, CPU, lag and time stamp; "the remaining columns are for Aurora
+internal use only", LSNs among them.
+https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/AuroraMySQL.Reference.ISTables.html
+
 Not run against Aurora: the SQL is published by AWS, and tests answer it from tables on real servers.
 """
 
@@ -9,7 +13,7 @@ from dataclasses import replace
 
 from rds_router.core.observation import Report, Role
 from rds_router.core.position import WallClock
-from rds_router.dialects.aurora import lag_of, newest_primary
+from rds_router.dialects.aurora import lag_of, newest_primary, own_line
 from rds_router.dialects.base import Answers, Query
 from rds_router.dialects.members import Member, Membership, member_of, with_one_primary
 from rds_router.dialects.mysql import MYSQL
@@ -32,7 +36,7 @@ def read(answers: Answers, /) -> Report:
     identifier = text_of(server.get("server_id")) or ""
     return Report(
         role=role,
-        lag=lag_of(rows_of(answers, "status"), identifier) if is_read_only else None,
+        lag=lag_of(own_line(rows_of(answers, "status"), identifier)) if is_read_only else None,
         is_writable=None if is_read_only is None else not is_read_only,
         follows=is_read_only,
         identity=identifier,

@@ -1,4 +1,6 @@
-"""Aurora PostgreSQL: as Aurora MySQL, with functions in the place of tables.
+"""Aurora PostgreSQL: as Aurora MySQL, with functions in the place of tables, and LSNs of the storage they share.
+
+https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/aurora_replica_status.html
 
 Not run against Aurora: the SQL is published by AWS, and tests answer it from functions on real servers.
 """
@@ -9,7 +11,7 @@ from dataclasses import replace
 
 from rds_router.core.observation import Report, Role
 from rds_router.core.position import WallClock
-from rds_router.dialects.aurora import lag_of, newest_primary
+from rds_router.dialects.aurora import lag_of, newest_primary, own_line, storage_of
 from rds_router.dialects.base import Answers, Query
 from rds_router.dialects.members import Member, Membership, member_of, with_one_primary
 from rds_router.dialects.postgresql import POSTGRESQL
@@ -18,19 +20,26 @@ from rds_router.dialects.reading import first_row, is_on, rows_of, text_of
 IS_AURORA = "SELECT 1 AS found WHERE to_regproc('pg_catalog.aurora_replica_status') IS NOT NULL"
 _STATUS = (
     "SELECT server_id::text AS server_id, session_id::text AS session_id, replica_lag_in_msec::float8 AS lag_ms,"
-    " extract(epoch FROM clock_timestamp() - last_update_timestamp)::float8 AS age"
+    " durable_lsn::text AS durable_lsn, current_read_lsn::text AS current_read_lsn,"
+    # From 13.9 on the line of the server that is asked has no time stamp: it is of now.
+    " CASE WHEN last_update_timestamp IS NULL AND server_id::text = pg_catalog.aurora_db_instance_identifier()::text"
+    " THEN 0 ELSE extract(epoch FROM clock_timestamp() - last_update_timestamp)::float8 END AS age"
     " FROM pg_catalog.aurora_replica_status()"
 )
 
 
 def read(answers: Answers, /) -> Report:
-    """Role by pg_is_in_recovery(), lag by this server's own line, while that is kept up."""
+    """Role by pg_is_in_recovery(), lag and LSN by this server's own line, while that is kept up."""
     server = first_row(answers, "server")
     in_recovery = is_on(server.get("in_recovery"))
     identifier = text_of(server.get("server_id")) or ""
+    line = own_line(rows_of(answers, "status"), identifier) if in_recovery is not None else {}
+    storage, storage_age = storage_of(line, is_primary=in_recovery is False)
     return Report(
         role=Role.UNKNOWN if in_recovery is None else Role.REPLICA if in_recovery else Role.PRIMARY,
-        lag=lag_of(rows_of(answers, "status"), identifier) if in_recovery else None,
+        lag=lag_of(line) if in_recovery else None,
+        storage=storage,
+        storage_age=storage_age,
         is_writable=None if in_recovery is None else not in_recovery and not is_on(server.get("default_read_only")),
         follows=in_recovery,
         identity=identifier,

@@ -199,7 +199,7 @@ def positions(facts: Facts) -> Iterator[Finding]:
         return
     for each in (facts.primary, *facts.replicas):
         assert each.report is not None
-        if each.report.position is not None:
+        if each.report.position is not None or each.report.storage is not None:
             continue
         if not each.tells_positions:
             says = "its kind has no positions: own writes are told from others by lag or by time"

@@ -102,7 +102,7 @@ class ServerFacts:
     pool: Pool = Pool()
     tables: Mapping[str, Table] | None = None
     tells_positions: bool = True
-    """Its kind has positions (GTIDs, LSNs); Aurora's servers, and engines that are not known, have none."""
+    """Its kind has positions to wait for (GTIDs, LSNs); Aurora's servers, and engines not known, have none."""
     heartbeat: float | None = None
     """The time in the heartbeat row this server holds, by the primary's clock; None without a row."""
     is_pooled: bool | None = None

@@ -20,7 +20,7 @@ from rds_router.wishes import asked
 
 _REPORT = (
     *("role", "lag", "position", "holds", "branched", "is_writable", "follows", "heartbeat", "lag_grows_when_idle"),
-    *("identity", "clock", "run"),
+    *("identity", "clock", "run", "storage", "storage_age"),
 )
 
 
@@ -48,7 +48,7 @@ def observation(name: str, fields: dict[str, Any], *, at: float) -> Observation:
     role = fields.get("role", "primary" if name == "db" else "replica")
     usual = {"is_writable": role == "primary", "follows": role == "replica"}
     given = {**usual, **{key: fields[key] for key in _REPORT if key in fields}, "role": Role(role)}
-    for each in ("position", "holds", "branched"):
+    for each in ("position", "holds", "branched", "storage"):
         if given.get(each) is not None:
             given[each] = parse_position(given[each])
     return Observation(name, fields.get("at", at), Report(**given), took=fields.get("took"))

@@ -36,6 +36,8 @@ reports = st.builds(
     is_writable=st.none() | st.booleans(),
     follows=st.none() | st.booleans(),
     heartbeat=st.none() | moments,
+    storage=st.none() | st.builds(Lsn, numbers),
+    storage_age=st.sampled_from([0.0, 0.5, 90.0]),
 )
 well = st.builds(
     Report, role=st.just(Role.REPLICA), lag=st.sampled_from([0.0, 0.5, 9.0]), position=st.none() | positions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from rds_router import RoutingPolicy
 from rds_router.catching_up import CatchingUp
 from rds_router.core.decision import Decision, decide
+from rds_router.core.lag import HINDSIGHT
 from rds_router.core.observation import Observation, Report, Role
 from rds_router.core.position import Lsn, MariaDBGtidList, MySQLGtidSet, Position
 from rds_router.core.scope import Scope
@@ -51,8 +53,9 @@ class Asked:
 
     dialect = MYSQL
 
-    def __init__(self, name: str, clock: Clock, contents: Callable[[], int]) -> None:
+    def __init__(self, name: str, clock: Clock, contents: Callable[[], int], *, in_storage: bool) -> None:
         self.name = name
+        self.in_storage = in_storage
         self.count = 0
         self._clock = clock
         self._contents = contents
@@ -61,10 +64,11 @@ class Asked:
         self.count += 1
         at = self._clock()
         time.sleep(0.002)
-        position = applied(self._contents())
-        if self.name == "db":
-            return Observation(self.name, at, Report(Role.PRIMARY, position=position, is_writable=True, follows=False))
-        told = Report(Role.REPLICA, lag=0.0, position=position, is_writable=False, follows=True)
+        number = self._contents()
+        position, storage = (None, Lsn(number)) if self.in_storage else (applied(number), None)
+        told = Report(Role.PRIMARY, position=position, storage=storage, is_writable=True, follows=False)
+        if self.name != "db":
+            told = replace(told, role=Role.REPLICA, lag=0.0, is_writable=False, follows=True)
         return Observation(self.name, at, told)
 
     def close(self) -> None:
@@ -78,7 +82,7 @@ class Busy:
     """A process that writes and reads what it wrote, in front of replicas some commits behind. Time moves only between
     two reads, and once in each interval the monitor asks everybody."""
 
-    def __init__(self, *behind: int, wait: float, is_author: bool = True) -> None:
+    def __init__(self, *behind: int, wait: float, is_author: bool = True, in_storage: bool = False) -> None:
         self.policy = RoutingPolicy(
             causal_wait=wait, probe_interval=INTERVAL, probe_timeout=PATIENCE, max_lag=3600, latency_window=60
         )
@@ -86,9 +90,10 @@ class Busy:
         self.written = 1000
         self.told = Acknowledged()
         self.is_author = is_author
-        self.probers = [Asked("db", self.clock, lambda: self.written)]
+        self.probers = [Asked("db", self.clock, lambda: self.written, in_storage=in_storage)]
         for number, commits in enumerate(behind, 1):
-            self.probers.append(Asked(f"r{number}", self.clock, partial(self._behind, commits)))
+            contents = partial(self._behind, commits)
+            self.probers.append(Asked(f"r{number}", self.clock, contents, in_storage=in_storage))
         names = [each.name for each in self.probers]
         self.topology = Topology.of([Server(each, is_primary=each == "db") for each in names], self.policy)
         self.events = Emitter()
@@ -149,8 +154,8 @@ class Busy:
 def busy() -> Iterator[Callable[..., Busy]]:
     made: list[Busy] = []
 
-    def make(*behind: int, wait: float, is_author: bool = True) -> Busy:
-        made.append(Busy(*behind, wait=wait, is_author=is_author))
+    def make(*behind: int, wait: float, is_author: bool = True, in_storage: bool = False) -> Busy:
+        made.append(Busy(*behind, wait=wait, is_author=is_author, in_storage=in_storage))
         made[-1].monitor.start()
         made[-1].regular_probe()
         return made[-1]
@@ -214,6 +219,23 @@ def test_a_replica_that_has_caught_up_is_waited_for_again_after_its_next_regular
     assert StillBehind.__name__ not in process.events.counts, "nobody waited"
     process.probers[1]._contents = lambda: process.written
     assert all(decision.target == "r1" for decision in process.an_interval())
+
+
+def test_in_a_shared_storage_nobody_is_asked_for_what_cannot_be_shown_yet(busy: Callable[..., Busy]) -> None:
+    """The primary's place is dated back: within a reader's wait after a write no answer would be good enough."""
+    process = busy(0, wait=SHORT, in_storage=True)
+    before = [each.count for each in process.probers]
+    assert not process.read(Token(at=process.clock())).is_replica
+    assert [each.count for each in process.probers] == before
+    assert StillBehind.__name__ not in process.events.counts
+
+
+def test_in_a_shared_storage_the_replica_is_asked_as_soon_as_it_can_be_shown(busy: Callable[..., Busy]) -> None:
+    process = busy(0, wait=LONG, in_storage=True)
+    token = Token(at=process.clock())
+    process.clock.advance(HINDSIGHT)
+    assert process.read(token).target == "r1"
+    assert StillBehind.__name__ not in process.events.counts
 
 
 def test_what_no_server_has_is_looked_for_once_an_interval_and_keeps_no_replica_from_others(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from rds_router.core.lag import HINDSIGHT, HISTORY
 from rds_router.core.observation import Observation, Report, Role
 from rds_router.core.policy import RoutingPolicy
-from rds_router.core.position import MariaDBGtidList
+from rds_router.core.position import Lsn, MariaDBGtidList
 from rds_router.core.token import Token
-from rds_router.core.topology import HISTORY, Objection, Server, Topology, evolve
+from rds_router.core.topology import Objection, Server, Topology, evolve
 from tests.unit import core_strategies as core
 
 lists = st.lists(
@@ -195,3 +196,63 @@ def test_what_is_believed_of_a_replica_is_true_whatever_it_says_itself(
             if seen.satisfies(token):
                 assert token.at is not None
                 assert not model.lacks_commits_before(token.at)
+
+
+class SharedStorage(Model):
+    """Aurora: servers tell how far they are in lines that are kept up now and then, and stamped with a time, or that are
+    of now and have no stamp. What a line says of the primary was true less than HINDSIGHT before."""
+
+    def __init__(self, *, is_stamped: bool) -> None:
+        super().__init__(keeps_positions=False, interval=2.0)
+        self.is_stamped = is_stamped
+        self.lines = {"db": (self.now, 0), "r1": (self.now, 0)}
+        """When it was stamped, and the LSN."""
+
+    def keep_up(self, server: str, early: float) -> None:
+        durable = sum(at < self.now - early for at, _ in self.log)
+        self.lines[server] = self.now, durable if server == "db" else self.applied
+
+    def probe(self, server: str, delay: float, lie: float) -> Observation:
+        at = self.now
+        self.pass_time(delay / 2)
+        if not self.is_stamped:
+            self.keep_up(server, HINDSIGHT)
+        self.pass_time(delay / 2)
+        stamp, number = self.lines[server]
+        age = self.now - stamp if self.is_stamped else 0.0
+        role, lag = (Role.PRIMARY, None) if server == "db" else (Role.REPLICA, lie)
+        return Observation(server, at, Report(role, lag=lag, storage=Lsn(1 + number), storage_age=age))
+
+
+@given(
+    st.lists(
+        events | st.tuples(st.sampled_from(["line db", "line r1"]), st.sampled_from([0.0, 0.25, HINDSIGHT])), max_size=30
+    ),
+    st.booleans(),
+    st.sampled_from([0.0, 3.0, 1e6]),
+)
+@example([("commit", 3.0), ("db", 0.25), ("r1", 0.25)], True, 0.0)  # both lines are older than the commit
+@example([("commit", 0.75), ("db", 0.25), ("r1", 0.25)], False, 0.0)  # the number is, that its line holds for new
+@example([("commit", 3.0), ("r1", 0.25)], False, 0.0)  # nothing but the lag is known, and it is a lie
+def test_no_line_of_a_shared_storage_however_old_shows_a_replica_to_have_what_it_lacks(
+    steps: list[tuple[str, float]], is_stamped: bool, lie: float
+) -> None:
+    """And if all are asked in time, what is shown is not nothing: see the scenarios in tests/spec/topology."""
+    model = SharedStorage(is_stamped=is_stamped)
+    topology = Topology.of([Server("db", is_primary=True), Server("r1")], RoutingPolicy())
+    for what, number in steps:
+        if what == "commit":
+            model.commit()
+            model.pass_time(number)
+        elif what == "apply":
+            model.apply(int(number))
+        elif what == "wait":
+            model.pass_time(number)
+        elif what == "catch up":
+            model.apply(len(model.log))
+        elif what.startswith("line"):
+            model.keep_up(what.removeprefix("line "), number)
+        else:
+            topology = evolve(topology, model.probe(what, number, lie), now=model.now)
+        as_of = topology["r1"].as_of
+        assert as_of is None or not model.lacks_commits_before(as_of)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rds_router import Router
 from rds_router.core.observation import Observation, Report, Role
-from rds_router.core.position import MySQLGtidSet, Position
+from rds_router.core.position import Lsn, MySQLGtidSet, Position
 from rds_router.events import WritesLost
 from rds_router.noticed import _MOST, Acknowledged
 
@@ -21,11 +21,10 @@ def told(router: Router) -> list[WritesLost]:
     return found
 
 
-def heard(router: Router, name: str, role: Role, position: Position) -> None:
+def heard(router: Router, name: str, role: Role, position: Position | None, storage: Position | None = None) -> None:
     is_primary = role is Role.PRIMARY
-    report = Report(
-        role, lag=None if is_primary else 0.0, position=position, is_writable=is_primary, follows=not is_primary
-    )
+    lag = None if is_primary else 0.0
+    report = Report(role, lag, position=position, storage=storage, is_writable=is_primary, follows=not is_primary)
     router._observe(Observation(name, router.clock(), report))
 
 
@@ -72,6 +71,19 @@ def test_a_commit_that_is_confirmed_after_the_primary_was_left_is_announced_then
         assert not lost, "the heir has it"
         router.acknowledge(at(4, 4), engine)
         assert [event.had for event in lost] == [str(at(4, 4))]
+
+
+def test_a_place_in_shared_storage_is_nothing_that_an_heir_could_lack() -> None:
+    """The storage has it, whoever is the primary; and the heir's line may be older than its promotion."""
+    with Router("postgresql+psycopg://db/app", ["postgresql+psycopg://r1/app"]) as router:
+        lost = told(router)
+        primary, replica = (seen.server.name for seen in router.topology.servers)
+        heard(router, primary, Role.PRIMARY, None, Lsn(7))
+        heard(router, replica, Role.REPLICA, None, Lsn(6))
+        heard(router, primary, Role.REPLICA, None, Lsn(7))
+        heard(router, replica, Role.PRIMARY, None, Lsn(6))
+        assert router.topology.writer == replica
+        assert lost == []
 
 
 def test_commits_are_remembered_for_two_probes_of_the_primary() -> None:

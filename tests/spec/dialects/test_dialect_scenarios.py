@@ -16,10 +16,11 @@ import pytest
 
 from rds_router.core.observation import Report, Role
 from rds_router.core.position import parse_position
-from rds_router.dialects import Dialect, dialect_for, run_probe
+from rds_router.dialects import AURORA_MYSQL, AURORA_POSTGRESQL, Dialect, dialect_for, run_probe
 from rds_router.dialects.base import Row
 
 HERE = Path(__file__).parent
+AURORA = {"aurora_mysql": AURORA_MYSQL, "aurora_postgresql": AURORA_POSTGRESQL}
 
 
 class DriverError(Exception):
@@ -42,7 +43,7 @@ def scenarios() -> list[Any]:
 @pytest.mark.parametrize(("name", "file", "scenario"), scenarios())
 def test_probe(name: str, file: dict[str, Any], scenario: dict[str, Any]) -> None:
     """The report is as the scenario says, in every field; or the driver's error comes through."""
-    dialect = dialect_for(name)
+    dialect = AURORA.get(name) or dialect_for(name)
     server = AnsweringServer(dialect, file["usual"], scenario["answers"])
     if "raises" in scenario:
         with pytest.raises(DriverError) as refusal:
@@ -83,7 +84,7 @@ def value_of(value: Any) -> Any:
 
 
 def expected(fields: dict[str, Any]) -> Report:
-    positions = {name: fields.get(name) for name in ("position", "holds", "branched")}
+    positions = {name: fields.get(name) for name in ("position", "holds", "branched", "storage")}
     return Report(
         **{
             **fields,
