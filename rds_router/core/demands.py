@@ -150,5 +150,7 @@ def _lacks(seen: Seen, token: Token, policy: RoutingPolicy, now: float) -> bool:
 
 def _has_aged_out(seen: Seen, token: Token, policy: RoutingPolicy, now: float) -> bool:
     """An engine without positions can prove nothing: there, and only there, time has to do."""
-    can_prove = seen.as_of is not None or (seen.report is not None and seen.report.position is not None)
+    report = seen.report
+    tells_where = report is not None and (report.position is not None or report.storage is not None)
+    can_prove = seen.as_of is not None or tells_where
     return not can_prove and token.at is not None and now - token.at >= policy.after_write_window

@@ -36,7 +36,7 @@ class Report:
     branched: Position | None = None
     """Where a promoted server left its former primary's history; None when not known."""
     storage: Position | None = None
-    """How far it reads in the storage that all servers share (a replica), or has made durable there (a primary): Aurora.
+    """How far it reads in the storage that all servers share (a replica), or has written there (a primary): Aurora.
     No ``position``, for it may be older than the answer: it is nobody's token, and nothing that an heir must have."""
     storage_age: float = 0.0
     """Seconds before the answer for which ``storage`` was told."""

@@ -53,12 +53,15 @@ class Emulated:
         find = options.pop("find", None) or self.find()
         return Router.from_cluster(url, find=find, **options)  # type: ignore[arg-type]
 
-    def tell(self, *rows: tuple[str, str, float | None, float]) -> None:
-        """What every server tells from now on: (server, session, lag in ms, age of the line in seconds)."""
+    def tell(self, *rows: tuple[str, str, float | None, float], stamps_own: bool = False) -> None:
+        """What every server tells from now on: (server, session, lag in ms, age of the line in seconds).
+
+        ``stamps_own``: as Aurora PostgreSQL before 13.9. Since then a server's own line has no time stamp, and no age.
+        """
         statements = ["DELETE FROM app_topology"]
         for server, session, lag, age in rows:
-            values = f"'{server}', '{session}', {'NULL' if lag is None else lag}, {age}"
-            statements.append(f"INSERT INTO app_topology (server_id, session_id, lag_ms, age) VALUES ({values})")
+            values = f"'{server}', '{session}', {'NULL' if lag is None else lag}, {age}, {int(stamps_own)}"
+            statements.append(f"INSERT INTO app_topology VALUES ({values})")
         run(self.cluster.primary.admin_url, *statements)
         self.cluster.wait_caught_up()
 
@@ -72,20 +75,25 @@ class Emulated:
 
 @contextmanager
 def aurora_postgresql(cluster: Cluster) -> Iterator[Emulated]:
-    """``pg_catalog`` gets Aurora's functions. The cluster is the test's own."""
+    """``pg_catalog`` gets Aurora's functions, with LSNs of PostgreSQL's log. The cluster is the test's own."""
     own = " ".join(f"WHEN {each.port} THEN '{each.name}'" for each in cluster.servers)
     run(
         cluster.primary.admin_url,
-        "CREATE TABLE app_topology (server_id text, session_id text, lag_ms float8, age float8)",
+        "CREATE TABLE app_topology (server_id text, session_id text, lag_ms float8, age float8, stamps_own int)",
         "GRANT SELECT ON app_topology TO PUBLIC",
         # Superusers may, in a session that says so.
         "SET allow_system_table_mods = on;"
+        " CREATE FUNCTION pg_catalog.aurora_db_instance_identifier() RETURNS text LANGUAGE sql STABLE AS"
+        f" $$ SELECT CASE inet_server_port() {own} END $$;"
         " CREATE FUNCTION pg_catalog.aurora_replica_status() RETURNS TABLE (server_id text, session_id text,"
         " replica_lag_in_msec float8, last_update_timestamp timestamptz, durable_lsn int8, current_read_lsn int8)"
-        " LANGUAGE sql AS 'SELECT server_id, session_id, lag_ms, clock_timestamp() - make_interval(secs => age),"
-        " 1, 1 FROM public.app_topology';"
-        " CREATE FUNCTION pg_catalog.aurora_db_instance_identifier() RETURNS text LANGUAGE sql STABLE AS"
-        f" $$ SELECT CASE inet_server_port() {own} END $$",
+        f" LANGUAGE sql AS $$ SELECT server_id, session_id, CASE WHEN session_id <> '{PRIMARY}' THEN lag_ms END,"
+        " CASE WHEN stamps_own = 1 OR server_id <> pg_catalog.aurora_db_instance_identifier()"
+        " THEN clock_timestamp() - make_interval(secs => age) END,"
+        " CASE WHEN pg_is_in_recovery() THEN 1 ELSE pg_current_wal_flush_lsn() - '0/0'::pg_lsn END::int8,"
+        f" CASE WHEN session_id <> '{PRIMARY}' AND pg_is_in_recovery()"
+        " THEN pg_last_wal_replay_lsn() - '0/0'::pg_lsn END::int8"
+        " FROM public.app_topology $$",
     )
     emulated = Emulated("postgresql", cluster, {each.name: each.port for each in cluster.servers})
     emulated.tell_truth()
@@ -95,8 +103,8 @@ def aurora_postgresql(cluster: Cluster) -> Iterator[Emulated]:
 @contextmanager
 def aurora_mysql(cluster: Cluster) -> Iterator[Emulated]:
     """Each server behind a front that answers for Aurora; the cluster is left as it was."""
-    table = "CREATE TABLE app.app_topology (server_id VARCHAR(60), session_id VARCHAR(60), lag_ms DOUBLE, age DOUBLE)"
-    run(cluster.primary.admin_url, table)
+    table = "CREATE TABLE app.app_topology (server_id VARCHAR(60), session_id VARCHAR(60), lag_ms DOUBLE, age DOUBLE,"
+    run(cluster.primary.admin_url, f"{table} stamps_own INT)")
     with ExitStack() as opened:
         fronts = {
             each.name: opened.enter_context(MysqlFront(each, rewrite=_as_aurora(each), hides_tls=True))

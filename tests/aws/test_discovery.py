@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url, text
 
-from rds_router import Router, RoutingPolicy
+from rds_router import Router, RoutingPolicy, RoutingSession
 from rds_router.core.observation import Role
 from rds_router.discovery import DiscoveryError, Find
 from rds_router.errors import ConfigurationError
 from rds_router.events import DiscoveryFailed, Event, ServersListed
 from tests.aws import emulated
 from tests.aws.emulated import PRIMARY, Emulated
-from tests.cluster.watching import monitor_threads, prompt
+from tests.cluster.watching import monitor_threads, prompt, run
 from tests.conftest import start
 
 KINDS = ("aurora_mysql", "aurora_postgresql", "multi_az_mysql", "multi_az_postgresql")
@@ -69,7 +69,9 @@ def test_one_url_is_enough(found: Emulated, kind: str) -> None:
         assert {seen.report.role for seen in router.topology.replicas if seen.report} == {Role.REPLICA}
         if kind.startswith("aurora"):
             assert all(seen.lag is not None and 0.004 < seen.lag < 5 for seen in router.topology.eligible), router
-            assert all(seen.report is not None and seen.report.position is None for seen in router.topology.servers)
+            reports = [seen.report for seen in router.topology.servers if seen.report]
+            assert [report.position for report in reports] == [None] * 3
+            assert [report.storage is not None for report in reports] == [kind == "aurora_postgresql"] * 3
         for target in (router.primary, router.reader):
             with target.connect() as connection:
                 assert connection.scalar(text("SELECT 1")) == 1
@@ -109,7 +111,7 @@ def test_the_list_follows_the_cluster_and_never_becomes_worse(found: Emulated, k
             [(primary, PRIMARY, 5.0, 0.0), (second, "another", 5.0, 0.0), (second, "again", 5.0, 0.0)],
         ):
             failures = router.events.counts[DiscoveryFailed.__name__]
-            found.tell(*rows)  # type: ignore[arg-type]
+            found.tell(*rows, stamps_own=True)
             until(lambda seen=failures: router.events.counts[DiscoveryFailed.__name__] >= seen + 2)
             assert listed(router) == sorted([primary, second]), rows
         found.tell_truth()
@@ -129,9 +131,47 @@ def test_a_line_that_is_old_or_half_filled_is_no_lag(found: Emulated, kind: str)
     """R11: unknown is not zero."""
     primary, second, third = (each.name for each in (found.cluster.primary, *found.cluster.replicas))
     with found.router(policy=prompt(), find=found.find(interval=3600)) as router:
-        found.tell((primary, PRIMARY, 5.0, 0.0), (second, "a session", None, 0.0), (third, "another", 5.0, 400.0))
+        lines = ((primary, PRIMARY, 5.0, 0.0), (second, "a session", None, 0.0), (third, "another", 5.0, 400.0))
+        found.tell(*lines, stamps_own=True)
         until(lambda: router.refresh(30) and router.topology.eligible == ())
         assert {str(seen.objection and seen.objection.value) for seen in router.topology.replicas} == {"lag unknown"}
+
+
+def test_an_author_reads_where_the_lsn_is_past_his_write_whatever_the_lag_is_said_to_be(
+    aurora_postgresql_cluster: Emulated,
+) -> None:
+    """Replicas that apply nothing go on telling 5 ms. By that alone they would be believed after two seconds."""
+    cluster = aurora_postgresql_cluster.cluster
+    run(cluster.primary.url, "CREATE TABLE storage_notes (id INT)")
+    cluster.wait_caught_up()
+    with aurora_postgresql_cluster.router(policy=prompt(max_lag=3600.0)) as router:
+        assert router.refresh(30)
+        for replica in cluster.replicas:
+            cluster.pause_replication(replica, sql_only=True)
+        with RoutingSession(router=router) as session:
+            session.execute(text("INSERT INTO storage_notes VALUES (1)"))
+            session.commit()
+            written = router.clock()
+
+            def is_read_on_a_replica() -> bool:
+                with router.capture() as routed:
+                    assert session.scalar(text("SELECT count(*) FROM storage_notes")) == 1
+                session.rollback()
+                return routed[0].decision.is_replica
+
+            def is_read_there_after_a_pause() -> bool:
+                now = router.clock()  # what was read on the primary was seen: the replica must have that too
+                until(lambda: all((seen.as_of or 0.0) > now for seen in router.topology.replicas))
+                return is_read_on_a_replica()
+
+            until(lambda: router.topology.history[-1][0] > written + 1.5)
+            assert {seen.server.name for seen in router.topology.eligible} == {each.name for each in cluster.replicas}
+            assert {seen.report.lag for seen in router.topology.eligible if seen.report} == {0.005}
+            assert not is_read_on_a_replica()
+            for replica in cluster.replicas:
+                cluster.resume_replication(replica, sql_only=True)
+            until(is_read_there_after_a_pause)
+    run(cluster.primary.url, "DROP TABLE storage_notes")
 
 
 @pytest.mark.parametrize("kind", ["multi_az_mysql", "aurora_postgresql"])
@@ -139,7 +179,6 @@ def test_an_account_that_may_not_see_the_list_is_told_the_grant(found: Emulated,
     url = make_url(found.cluster.primary.bare_url)
     if kind == "aurora_postgresql":
         found.cluster.wait_caught_up()
-        run = emulated.run
         run(found.cluster.primary.admin_url, "REVOKE SELECT ON app_topology FROM PUBLIC")
     with pytest.raises(
         DiscoveryError, match=r"GRANT .*SELECT ON mysql.rds_topology|GRANT .*aurora_replica_status.* is missing"

@@ -199,8 +199,8 @@ def test_what_is_believed_of_a_replica_is_true_whatever_it_says_itself(
 
 
 class SharedStorage(Model):
-    """Aurora: servers tell how far they are in lines that are kept up now and then, and stamped with a time, or that are
-    of now and have no stamp. What a line says of the primary was true less than HINDSIGHT before."""
+    """Aurora: servers tell how far they are in lines that are kept up now and then, and stamped with a time, or that
+    are of now and have no stamp. What a line says of the primary was true at most HINDSIGHT before."""
 
     def __init__(self, *, is_stamped: bool) -> None:
         super().__init__(keeps_positions=False, interval=2.0)
@@ -226,7 +226,8 @@ class SharedStorage(Model):
 
 @given(
     st.lists(
-        events | st.tuples(st.sampled_from(["line db", "line r1"]), st.sampled_from([0.0, 0.25, HINDSIGHT])), max_size=30
+        events | st.tuples(st.sampled_from(["line db", "line r1"]), st.sampled_from([0.0, 0.25, HINDSIGHT])),
+        max_size=30,
     ),
     st.booleans(),
     st.sampled_from([0.0, 3.0, 1e6]),
