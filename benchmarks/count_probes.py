@@ -2,7 +2,7 @@
 
     python benchmarks/count_probes.py [WORKERS] [REPLICAS] [SECONDS]
 
-Workers are routers of their own, in four processes: sharing goes through files and knows nothing of processes. The
+Workers are processes, as gunicorn has them with ``--preload``: forked from one that has imported everything. The
 servers are MariaDB's, started by the lab. Counted are ``SHOW ALL SLAVES STATUS``, which only probes ask, and
 connections.
 """
@@ -23,24 +23,43 @@ from sqlalchemy.pool import NullPool
 from rds_router.lab import Cluster, cluster
 
 ROOT = Path(__file__).parents[1]
-PROCESSES = 4
+SETTLED = 5.0
+"""Seconds after which each worker knows its servers."""
 FLEET = """
-import sys, resource
+import logging, os, resource, sys
 from rds_router import Router, RoutingPolicy
-import logging; logging.disable()
+logging.disable()
 count, shared, *urls = sys.argv[1:]
-policy = RoutingPolicy(share_observations=shared == "True")
-options = {"connect_args": {"ssl_disabled": True}}
-routers = [Router(urls[0], urls[1:], policy=policy, engine_options=options) for _ in range(int(count))]
-for router in routers:
-    router.start()
+ended, told = os.pipe(), os.pipe()
+
+def work():
+    policy = RoutingPolicy(share_observations=shared == "True")
+    with Router(urls[0], urls[1:], policy=policy, engine_options={"connect_args": {"ssl_disabled": True}}) as router:
+        router.start()
+        os.write(told[1], b".")
+        os.read(ended[0], 1)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        news = len(router.topology.eligible)
+    os.write(told[1], f"{used.ru_utime + used.ru_stime} {news}\\n".encode())
+
+for _ in range(int(count)):
+    if os.fork() == 0:
+        os.close(ended[1])
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+os.close(told[1])
+begun = 0
+while begun < int(count):
+    begun += len(os.read(told[0], int(count) - begun)) or sys.exit("a worker has failed")
 print("started", flush=True)
 sys.stdin.readline()
-used = resource.getrusage(resource.RUSAGE_SELF)
-news = [len(router.topology.eligible) for router in routers]
-for router in routers:
-    router.close()
-print(used.ru_utime + used.ru_stime, min(news), flush=True)
+os.close(ended[1])
+lines = os.fdopen(told[0]).read().split()
+print(sum(map(float, lines[::2])), min(map(int, lines[1::2])), flush=True)
 """
 
 
@@ -52,7 +71,7 @@ class Counted(NamedTuple):
     connections: list[int]
     """Each replica's, open at the end."""
     cpu: float
-    """Seconds of CPU that all workers took in a second."""
+    """Seconds of CPU that all workers took in a second, their beginning included."""
     eligible: int
     """How many replicas the worst informed worker would read from."""
 
@@ -66,49 +85,39 @@ class Counted(NamedTuple):
 
 def count(c: Cluster, workers: int, seconds: float, *, shared: bool) -> Counted:
     """Let that many workers watch the cluster for so long."""
-    with _fleet([each.url for each in c.servers], workers, shared=shared) as processes:
-        time.sleep(_settling(workers, len(c.servers)))  # every worker has begun by then
-        before, began = _asked(c), time.monotonic()
+    with _fleet([each.url for each in c.servers], workers, shared=shared) as fleet:
+        began = time.monotonic()
+        time.sleep(SETTLED)
+        before, first = _asked(c), time.monotonic()
         time.sleep(seconds)
-        elapsed = time.monotonic() - began
-        probes = [(after - first) / elapsed for first, after in zip(before, _asked(c), strict=True)]
+        elapsed = time.monotonic() - first
+        probes = [(after - known) / elapsed for known, after in zip(before, _asked(c), strict=True)]
         connections = [_status(each.admin_url, "Threads_connected") - 1 for each in c.replicas]
-        said = [process.communicate("\n", timeout=120)[0].split() for process in processes]
-    cpu = sum(float(each[-2]) for each in said) / (seconds + _settling(workers, len(c.servers)))
-    return Counted(probes, connections, cpu, min(int(each[-1]) for each in said))
-
-
-def _settling(workers: int, servers: int) -> float:
-    """Seconds until that many threads have begun: each worker has one for each server, and this machine few cores."""
-    return max(3.0, workers * servers / 80)
+        used, eligible = fleet.communicate("\n", timeout=120)[0].split()
+        cpu = float(used) / (time.monotonic() - began)
+    return Counted(probes, connections, cpu, int(eligible))
 
 
 @contextmanager
-def _fleet(urls: Sequence[str], workers: int, *, shared: bool) -> Iterator[list[subprocess.Popen[str]]]:
-    sizes = [workers // PROCESSES + (place < workers % PROCESSES) for place in range(PROCESSES)]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", FLEET, str(size), str(shared), *urls],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for size in sizes
-    ]
+def _fleet(urls: Sequence[str], workers: int, *, shared: bool) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", FLEET, str(workers), str(shared), *urls],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
-        for process in processes:
-            assert process.stdout is not None
-            process.stdout.readline()
-        yield processes
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n", "the fleet did not start"
+        yield process
     finally:
-        for process in processes:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
+        if process.poll() is None:
+            process.kill()  # its workers see the pipe's end
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 def _asked(c: Cluster) -> list[int]:

@@ -3,7 +3,8 @@
 1. One directory for each cluster, account and schedule, in a directory of this user's that nobody else may enter. In it
    one file for each server: the last observation, as JSON, replaced as a whole. No password is in it, nor in its name.
 2. Whose turn it is to probe is settled by a lock on a file (``flock``), which the system takes back from a process that
-   dies. Who does not get it takes the other's news; a holder that hangs is not waited for longer than a probe takes.
+   dies. Who does not get it takes the other's news. A holder that hangs is not waited for longer than a probe takes:
+   then one of those who wait puts a new file in the place of his, and all go by that.
 3. News that contradicts what this process saw last is not believed: it asks for itself. So what it learns from its own
    sessions counts at once and stays, and a worker that cannot reach a server, or may not log in, misleads nobody.
 4. Whoever is asked for news by a reader (``hurry``, ``refresh``), or by a failed read, probes by itself.
@@ -118,24 +119,30 @@ class Sharing:
 
         ``is_asked``: somebody waits for a probe that begins now. ``wake`` is set when somebody does.
         """
-        seen = self._seen.setdefault(prober.name, _Seen())
-        until, step = self._clock() + self._policy.probe_timeout + _GRACE, _STEP
+        seen = self._seen.get(prober.name) or self._seen.setdefault(prober.name, _Seen(*self._paths(prober.name)))
+        step, holder, until = _STEP, 0, 0.0
         while self._is_open and not is_asked:
-            told = self._read(prober, as_primary=as_primary)
-            if told is not None and told.at > seen.at:
+            told = self._read(prober, seen, as_primary=as_primary)
+            if told is not None:
                 if (told.report is not None) is not seen.is_well:
                     break
                 return seen.taken(told, prober)
-            with self._lock(prober.name) as is_mine:
-                if is_mine:
+            with self._lock(seen.lock) as held_by:
+                if held_by is None:
                     # The one who had the lock a moment ago may have told meanwhile.
-                    told = self._read(prober, as_primary=as_primary)
-                    if told is not None and told.at > seen.at and (told.report is not None) is seen.is_well:
+                    told = self._read(prober, seen, as_primary=as_primary)
+                    if told is not None and (told.report is not None) is seen.is_well:
                         return seen.taken(told, prober)
                     news = seen.asked(prober.probe(as_primary=as_primary))
-                    self._write(prober, news, as_primary=as_primary)
+                    self._write(prober, seen, news, as_primary=as_primary)
                     return news
-            if self._clock() >= until or wake.wait(step):
+            if held_by != holder:
+                holder, until = held_by, self._clock() + self._policy.probe_timeout + _GRACE
+            elif self._clock() >= until:
+                if not self._replace(seen.lock, holder):
+                    break
+                continue
+            if wake.wait(step):
                 break
             step = min(2 * step, _LONGEST_STEP)
         return seen.asked(prober.probe(as_primary=as_primary))
@@ -145,18 +152,22 @@ class Sharing:
         seen = self._seen.get(news.server)
         if seen is None or not seen.in_a_row:
             return usual
-        return max(0.0, news.at + max(usual, 1.25 * self._policy.probe_interval) - self._clock())
+        # Half of what ``usual`` was drawn for stays: a hundred workers do not come at once for what they took at once.
+        return max(0.0, news.at + max(usual, 0.85 * self._policy.probe_interval + usual / 2) - self._clock())
 
-    def _read(self, prober: Asks, *, as_primary: bool) -> Observation | None:
-        """Another process's last news, if it is young and was asked for as this one would."""
+    def _read(self, prober: Asks, seen: _Seen, *, as_primary: bool) -> Observation | None:
+        """Another process's last news, if it is new here, young, and was asked for as this one would."""
         try:
-            number = os.open(self._path(prober.name, "json"), _FLAGS | os.O_RDONLY)
+            if _stamp(os.stat(seen.news)) == seen.stamp:
+                return None
+            number = os.open(seen.news, _FLAGS | os.O_RDONLY)
         except FileNotFoundError:
             return None
         except OSError as error:
             self._trouble(error)
             return None
         try:
+            stamp = _stamp(os.fstat(number))
             text = os.read(number, _MAX_BYTES)
         except OSError as error:
             self._trouble(error)
@@ -168,6 +179,9 @@ class Sharing:
         except ValueError as error:
             self._trouble(error)
             return None
+        if news.at <= seen.at:
+            seen.stamp = stamp
+            return None
         age = self._clock() - news.at
         # From the future: left by an earlier boot, or made up.
         if not 0 <= age < self._policy.probe_interval or (self._policy.heartbeat and as_primary and not was_primary):
@@ -176,11 +190,10 @@ class Sharing:
             prober.dialect = dialect_for(family)
         return news
 
-    def _write(self, prober: Asks, news: Observation, *, as_primary: bool) -> None:
+    def _write(self, prober: Asks, seen: _Seen, news: Observation, *, as_primary: bool) -> None:
         if not self._is_open:
             return
-        path = self._path(prober.name, "json")
-        draft = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+        draft = f"{seen.news}.{os.getpid()}-{threading.get_ident()}"
         try:
             text = encoded(news, prober.dialect.name, as_primary=as_primary)
             number = os.open(draft, _FLAGS | os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -188,7 +201,7 @@ class Sharing:
                 os.write(number, text)
             finally:
                 os.close(number)
-            os.replace(draft, path)
+            os.replace(draft, seen.news)
         except (OSError, TypeError, ValueError) as error:
             # Whatever it is, the news itself is good, and this thread must live.
             with suppress(OSError):
@@ -196,29 +209,44 @@ class Sharing:
             self._trouble(error)
 
     @contextmanager
-    def _lock(self, name: str) -> Iterator[bool]:
-        """True if it is this process's turn to ask the server, for as long as the block runs."""
+    def _lock(self, path: str) -> Iterator[int | None]:
+        """None if it is this process's turn to ask the server, for as long as the block runs; else whose it is: the
+        number of the file that another one has locked."""
         try:
-            number = os.open(self._path(name, "lock"), _FLAGS | os.O_RDWR | os.O_CREAT, 0o600)
+            number = os.open(path, _FLAGS | os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             self._trouble(error)
-            yield True  # nobody to agree with
+            yield None  # nobody to agree with
             return
         self._held.add(number)
         try:
             try:
                 fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                yield False
+                yield os.fstat(number).st_ino
             else:
-                yield True
+                yield None
         finally:
             if number in self._held:  # not in a forked child, which has closed it
                 self._held.discard(number)
                 os.close(number)
 
-    def _path(self, name: str, kind: str) -> Path:
-        return self._directory / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.{kind}"
+    def _replace(self, path: str, holder: int) -> bool:
+        """Put a new file in the place of one whose holder hangs, unless another one just did. False: it cannot be."""
+        try:
+            if os.stat(path).st_ino == holder:
+                os.unlink(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._trouble(error)
+            return False
+        return True
+
+    def _paths(self, name: str) -> tuple[str, str]:
+        """Of the news of a server, and of the lock."""
+        path = self._directory / hashlib.sha256(name.encode()).hexdigest()[:16]
+        return f"{path}.json", f"{path}.lock"
 
     def _trouble(self, error: Exception) -> None:
         """Told once for each kind of it."""
@@ -248,7 +276,12 @@ def _leave(users: int, directory: Path, owner: int) -> None:
 class _Seen:
     """What this process last heard of one server."""
 
+    news: str
+    """Path of the file that another process's news is in."""
+    lock: str
     at: float = -math.inf
+    stamp: tuple[int, int] = (0, 0)
+    """Of the file when there was nothing new in it: it is not read again before it is another one."""
     is_well: bool = True
     """Its own last probe was answered, or it made none yet."""
     in_a_row: int = 0
@@ -264,6 +297,10 @@ class _Seen:
         if self.in_a_row == _ENOUGH:
             prober.close()  # a hundred workers need not hold a hundred connections that ask nothing
         return news
+
+
+def _stamp(found: os.stat_result) -> tuple[int, int]:
+    return found.st_ino, found.st_mtime_ns
 
 
 def sharing_of(

@@ -7,6 +7,7 @@ import math
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,9 @@ def test_who_took_the_news_comes_back_after_its_source_has_asked_again(hire: Hir
     own = first.turn()
     assert first.sharing.pause(own, 0.9) == 0.9
     clock.advance(0.25)
-    assert second.sharing.pause(second.turn(), 0.9) == pytest.approx(1.0)
+    news = second.turn()
+    assert second.sharing.pause(news, 0.9) == pytest.approx(1.05)
+    assert second.sharing.pause(news, 1.1) == pytest.approx(1.15), "not all at once"
     assert second.sharing.pause(own, 30.0) == pytest.approx(29.75), "a server that is left alone is left alone"
 
 
@@ -149,6 +152,32 @@ def test_a_worker_that_hangs_in_its_turn_is_not_waited_for_for_ever(hire: Hire, 
     first.prober.meanwhile = second.turn
     first.turn()
     assert second.prober.asked == 1
+
+
+def test_of_many_who_waited_for_one_that_hangs_one_asks(hire: Hire, clock: Clock) -> None:
+    """A herd at a slow machine would make it slower."""
+    first, *others = (hire() for _ in range(6))
+
+    def wait(timeout: float | None = None) -> bool:
+        if not any(worker.prober.asked for worker in others):
+            clock.advance(0.5)
+        time.sleep(0.001)
+        return False
+
+    threads = [threading.Thread(target=worker.turn) for worker in others]
+    for worker in others:
+        worker.wake.wait = wait  # type: ignore[method-assign]
+        worker.prober.meanwhile = lambda: time.sleep(0.1)
+
+    def hang() -> None:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20.0)
+
+    first.prober.meanwhile = hang
+    first.turn()
+    assert sum(worker.prober.asked for worker in others) == 1
 
 
 def test_bad_news_of_others_is_looked_into(hire: Hire, clock: Clock) -> None:
