@@ -11,8 +11,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnectionLeft
@@ -26,17 +27,31 @@ from rds_router.read_transaction import take_out
 from rds_router.router import Router
 from rds_router.session_scope import ScopedSession
 
+_T = TypeVar("_T")
 _SERVERS_FAULT: Final = (Verdict.GONE, Verdict.TOO_MANY, Verdict.LOGIN)
 
 
 class RerunningSession(ScopedSession):
     """A Session whose reads survive the replica that they were sent to."""
 
-    def _may_run_again(self, statement: Any, error: DBAPIError | NoConnectionLeft, *, is_first: bool) -> bool:
-        """A server failed the statement, nothing of it was delivered, and this transaction has written nothing.
+    def _run_again(self, run: Callable[[], _T], error: DBAPIError | NoConnectionLeft, *, is_first: bool) -> _T:
+        """``run()``, which ended in ``error``, for as long as that may help; else raises the last error.
 
         ``is_first``: before it, the transaction had nothing on the primary.
         """
+        failed = self._failed
+        try:
+            while self._may_run_again(self._statement, error, is_first=is_first):
+                try:
+                    return run()
+                except (DBAPIError, NoConnectionLeft) as another:
+                    error = another
+            raise error
+        finally:
+            self._failed, self._deaths = failed, 0
+
+    def _may_run_again(self, statement: Any, error: DBAPIError | NoConnectionLeft, *, is_first: bool) -> bool:
+        """A server failed the statement, nothing of it was delivered, and this transaction has written nothing."""
         router, engine, server = self._router, self._answering, self._replica_answering()
         if router is not None and engine is None:
             return is_first and isinstance(error, DBAPIError) and self._primary_died(router, statement, error)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy.engine import Connection, Engine
@@ -253,32 +254,26 @@ class RoutingSession(RerunningSession):
         router = self._router
         if router is None or not router.has_replicas or self.bind is not None:
             return run(statement, params, **options)
-        outer = self._statement, self._call_wish
-        self._statement = statement
-        given = options.get("execution_options")
+        given = options.get("execution_options") if options else None
+        outer, home = (self._statement, self._call_wish), self._home
+        self._statement, self._answering = statement, None
         self._call_wish = wish_of_call(given) if given else NO_WISH
         if self._examines_writes:
             options["execution_options"] = with_origin(given)
-        self._answering = None
         if self.dispatch.do_orm_execute:
             statement_may_change(self)
         is_change = getattr(statement, "is_dml", False)
         if is_change:
             self._changing += 1
-        failed, home = self._failed, self._home
         try:
-            while True:
-                try:
-                    result = run(statement, params, **options)
-                    if self._examines_writes:
-                        options["execution_options"][OPTION].settle(self._replica_answering())
-                    return result
-                except (DBAPIError, NoConnectionLeft) as error:
-                    if not self._may_run_again(self._statement, error, is_first=home is None):
-                        raise
+            try:
+                result = run(statement, params, **options)
+            except (DBAPIError, NoConnectionLeft) as error:
+                result = self._run_again(partial(run, statement, params, **options), error, is_first=home is None)
+            if self._examines_writes:
+                options["execution_options"][OPTION].settle(self._replica_answering())
+            return result
         finally:
-            if self._failed is not failed:
-                self._failed, self._deaths = failed, 0
             if is_change:
                 self._changing -= 1
             self._statement, self._call_wish = outer
