@@ -64,24 +64,17 @@ def sleeping(c: Cluster, seconds: float) -> Any:
     return text(f"SELECT {'pg_sleep' if c.engine == 'postgresql' else 'SLEEP'}({seconds})")
 
 
-def test_long_time_limits_of_the_users_own_do_not_lengthen_it(shared: Cluster) -> None:
-    """What a careful application says to its driver, for the primary above all."""
-    own = {"connect_timeout": 60}
-    if shared.engine != "postgresql":
-        own |= {"read_timeout": 60, "write_timeout": 60}
-    with reading(shared, connect_args=own) as router, RoutingSession(router=router) as session:
-        frozen = pinned(session, shared)
-        shared.freeze(frozen)
-        began = time.monotonic()
-        assert session.scalar(ONE) == 1
-        assert time.monotonic() - began < DEADLINE + ENOUGH
-        assert frozen.name not in eligible(router)
+@pytest.mark.parametrize(
+    ("interval", "own"), [(0.2, None), (600.0, None), (0.2, 60)], ids=["watched", "unwatched", "long limits of its own"]
+)
+def test_a_frozen_server_costs_a_read_its_deadline_once(shared: Cluster, interval: float, own: int | None) -> None:
+    """In the middle of a transaction: the other replica answers, and from then on nobody waits.
 
-
-@pytest.mark.parametrize("interval", [0.2, 600.0], ids=["watched", "unwatched"])
-def test_a_frozen_server_costs_a_read_its_deadline_once(shared: Cluster, interval: float) -> None:
-    """In the middle of a transaction: the other replica answers, and from then on nobody waits."""
-    with reading(shared, interval=interval) as router, RoutingSession(router=router) as session:
+    ``own``: time limits among the connect arguments, as a careful application has them for its primary above all.
+    """
+    limits = ["connect_timeout"] + ["read_timeout", "write_timeout"] * (shared.engine != "postgresql")
+    arguments = {"connect_args": dict.fromkeys(limits, own)} if own else {}
+    with reading(shared, interval=interval, **arguments) as router, RoutingSession(router=router) as session:
         frozen = pinned(session, shared)
         shared.freeze(frozen)
         began = time.monotonic()
