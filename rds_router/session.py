@@ -109,7 +109,24 @@ class RoutingSession(RerunningSession):
         **options: Any,
     ) -> Engine | Connection:
         """The engine for one statement: see the module's docstring."""
-        router = self._router
+        router, pin = self._router, self._pin
+        if (
+            pin is not None
+            and router is not None
+            and clause is not None
+            and pin[0] is router._topology
+            and self._heard is router.last_note
+            and bind is None
+            and self.bind is None
+            and not self._call_wish
+            and router.clock() <= pin[0].fresh_until
+            and router._classifier.judge(clause).kind is _READ
+            and not ((own := clause._execution_options) and wish_in(own))
+            and captured.get() is None
+        ):
+            # Where this transaction reads already: nothing was learnt since, and nobody wants to know.
+            self._answering = pin[1]
+            return pin[1]
         if router is None or bind is not None or self.bind is not None:
             return super().get_bind(mapper, clause=clause, bind=bind, **options)
         if self._has_binds:
@@ -240,12 +257,12 @@ class RoutingSession(RerunningSession):
 
     def bind_mapper(self, mapper: Any, bind: Any) -> None:
         """As Session.bind_mapper()."""
-        self._has_binds = True
+        self._has_binds, self._pin = True, None
         super().bind_mapper(mapper, bind)
 
     def bind_table(self, table: Any, bind: Any) -> None:
         """As Session.bind_table()."""
-        self._has_binds = True
+        self._has_binds, self._pin = True, None
         super().bind_table(table, bind)
 
     # --- how it is answered
@@ -265,6 +282,7 @@ class RoutingSession(RerunningSession):
         is_change = getattr(statement, "is_dml", False)
         if is_change:
             self._changing += 1
+            self._pin = None  # whatever it reads, it reads where it writes
         try:
             try:
                 result = run(statement, params, **options)
@@ -301,7 +319,6 @@ class RoutingSession(RerunningSession):
             self._answering = None
             return self._home
         statement = router._classifier.judge(clause)
-        pin = self._pin
         try:
             options = clause._execution_options
         except AttributeError:
@@ -310,19 +327,14 @@ class RoutingSession(RerunningSession):
         own_wish = wish_in(options) if options else NO_WISH
         if own_wish or self._call_wish:
             scope = wished(scope, own_wish, self._call_wish, router.policy)
-        elif (
-            pin is not None
-            and statement.kind is _READ
-            and pin[0] is router._topology
-            and router.clock() <= pin[0].fresh_until
-        ):
-            self._answering = pin[1]
-            if captured.get() is not None:
-                router.noted(statement, scope, clause)
-            return pin[1]
         if self.twophase:
             return self._on_primary(router, Hold.TWO_PHASE, clause)
-        if statement.kind is _READ and (scope is FRESH or scope.has_only_read) and not self._failed:
+        if (
+            statement.kind is _READ
+            and (scope is FRESH or scope.has_only_read)
+            and not self._failed
+            and not self._has_binds
+        ):
             pin = router.first_read(scope.seen)
             if pin is not None:
                 self._pin, self._answering = pin, pin[1]
@@ -346,7 +358,12 @@ class RoutingSession(RerunningSession):
                 return self._decided(router, statement, scope, clause, may_turn=False)
         self._answering = engine = router.engine(decision)
         # The least stale one is asked for anew each time, and so is whoever must be fresh.
-        if scope.has_only_read and decision.reason in _LASTING and router.policy.contract.is_plain:
+        if (
+            scope.has_only_read
+            and decision.reason in _LASTING
+            and router.policy.contract.is_plain
+            and not self._has_binds
+        ):
             self._pin = decision.topology, engine, self._scope
         return engine
 

@@ -36,6 +36,10 @@ from rds_router.core.scope import FRESH
 AGAIN = "plain again"
 AWS = "aws wrapper"
 Make = Callable[[], Session]
+# The same for all ways: an engine's cache finds a statement that is the one it was made for faster than one like it.
+BY_KEY = select(Post).where(Post.id == 7)
+TITLES = select(Post.__table__.c.title).limit(3)
+COUNTING = text("SELECT count(*) FROM posts WHERE title <> :title")
 Tell = Callable[[dict[str, Any]], None]
 
 
@@ -147,9 +151,6 @@ def _statements(tell: Tell, stage: str, makers: dict[str, Make], *, rounds: int,
 
 def questions(session: Session, row: int) -> dict[str, Callable[[], object]]:
     """The kinds of statement, each on an open session; what writes is last, and each session has a row of its own."""
-    by_key = select(Post).where(Post.id == row)
-    titles = select(Post.__table__.c.title).limit(3)
-    counting = text("SELECT count(*) FROM posts WHERE title <> :title")
     numbers = itertools.count()
     held: list[Post] = []
 
@@ -160,11 +161,11 @@ def questions(session: Session, row: int) -> dict[str, Callable[[], object]]:
         session.flush()
 
     return {
-        "ORM select": lambda: session.scalars(by_key).one(),
-        "ORM select, built each time": lambda: session.scalars(select(Post).where(Post.id == row)).one(),
+        "ORM select": lambda: session.scalars(BY_KEY).one(),
+        "ORM select, built each time": lambda: session.scalars(select(Post).where(Post.id == 7)).one(),
         "get": lambda: session.get_one(Post, row, populate_existing=True),
-        "Core select": lambda: session.execute(titles).all(),
-        "text": lambda: session.execute(counting, {"title": "x"}).scalar(),
+        "Core select": lambda: session.execute(TITLES).all(),
+        "text": lambda: session.execute(COUNTING, {"title": "x"}).scalar(),
         "flush": flush,
     }
 
@@ -194,21 +195,18 @@ def _sessions(tell: Tell, makers: dict[str, Make], *, rounds: int, seed: int) ->
 
 
 def _binds(session: Session) -> dict[str, Callable[[], object]]:
-    by_key = select(Post).where(Post.id == 7)
-    counting = text("SELECT count(*) FROM posts WHERE title <> :title")
     return {
-        "ORM, again": lambda: session.get_bind(Post, clause=by_key),
-        "text, again": lambda: session.get_bind(clause=counting),
+        "ORM, again": lambda: session.get_bind(Post, clause=BY_KEY),
+        "text, again": lambda: session.get_bind(clause=COUNTING),
     }
 
 
 def first_question(session: RoutingSession) -> Callable[[], object]:
     """get_bind as the first read of a session meets it: nothing is pinned yet."""
-    by_key = select(Post).where(Post.id == 7)
 
     def ask() -> object:
         session._scope, session._pin = FRESH, None
-        return session.get_bind(Post, clause=by_key)
+        return session.get_bind(Post, clause=BY_KEY)
 
     return ask
 
