@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Session
@@ -156,11 +155,6 @@ class Stage:
     def has_no_returning(self) -> bool:
         """MariaDB knows no UPDATE .. RETURNING."""
         return not (self.is_sqlite or self.is_proxied)
-
-    def needs_guard(self) -> None:
-        """Skip where replicas' connections are not read-only."""
-        if self.is_proxied:
-            pytest.skip("behind a proxy connections are not guarded: that would pin them")
 
     def session(self, kind: type[RoutingSession] = RoutingSession, **options: Any) -> RoutingSession:
         """A session of this stage's router, closed with the stage."""
