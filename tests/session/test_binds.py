@@ -200,3 +200,21 @@ def test_make_stage_takes_listeners_of_the_users(make_stage: MakeStage) -> None:
         stage.session().scalar(A_READ)
     stage.session().execute(A_READ.with_for_update()).all()
     assert 2 <= len(heard) <= 11
+
+
+@pytest.mark.parametrize("how", ["bind_mapper", "bind_table", "bind"])
+def test_r7_a_bind_that_comes_after_the_first_reads(stage: Stage, elsewhere: Engine, how: str) -> None:
+    """Where the transaction has read until then is forgotten for what is bound now."""
+    session = stage.session()
+    read = select(User.name).where(User.id == 1)
+    for _ in range(2):
+        assert session.scalar(read) == "ann"
+    if how == "bind_mapper":
+        session.bind_mapper(User, elsewhere)
+    elif how == "bind_table":
+        session.bind_table(users, elsewhere)
+    else:
+        session.bind = elsewhere
+    with stage.watching() as seen:
+        assert session.scalar(read) == "stranger"
+    assert seen == []
