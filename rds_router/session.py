@@ -53,14 +53,16 @@ class RoutingSession(RerunningSession):
     ``binds=`` of your own, it is a plain Session for what they cover.
     """
 
+    _call_wish: Wish = NO_WISH
+    """What the call under way asks for."""
+    _changing = 0
+    """How many calls under way change rows, one inside another."""
+
     def __init__(
         self, bind: Engine | Connection | None = None, *, router: Router | None = None, **options: Any
     ) -> None:
         super().__init__(bind=bind, router=router, **options)
         self._has_binds = bool(options.get("binds"))
-        # What the call under way asks for.
-        self._call_wish: Wish = NO_WISH
-        self._changing = 0
 
     @property
     def _routes(self) -> bool:

@@ -36,6 +36,30 @@ NOTHING: Final[frozenset[str]] = frozenset()
 class ScopedSession(Session):
     """A Session that knows what it has done. Where its statements go is for the classes below to say."""
 
+    # What the transaction has settled on: nothing moves inside it.
+    _home: Engine | None = None
+    _pin: Pin | None = None
+    _home_connection: Any = None
+    _told: str | None = None
+    _committed = False
+    _is_in_doubt = False
+    """Something may have ended the transaction, and begun another, behind this session's back."""
+    _saw = False
+    _touched: Tables = NOTHING
+    _answering: Engine | None = None
+    """A replica's, if the statement under way was sent to one. What leads there later may be another engine."""
+    _statement: Any = None
+    """That of the call under way."""
+    _failed: frozenset[str] = frozenset()
+    """The servers that have failed it."""
+    _deaths = 0
+    """How many of them went away while they ran it."""
+    _read_from: frozenset[str] = frozenset()
+    """The replicas that this session has read from; an empty name for the primary."""
+    _followed: Sight | None = None
+    _follows_from: float = float("-inf")
+    """Monotonic seconds: nothing was read before."""
+
     def __init__(
         self, bind: Engine | Connection | None = None, *, router: Router | None = None, **options: Any
     ) -> None:
@@ -46,27 +70,9 @@ class ScopedSession(Session):
         self._heard = None if router is None else router.last_note
         awaited = None if router is None else router.awaited()
         self._scope: Scope = FRESH if awaited is None else Scope(token=awaited)
-        # What the transaction has settled on: nothing moves inside it.
-        self._home: Engine | None = None
-        self._pin: Pin | None = None
-        self._home_connection: Any = None
-        self._told: str | None = None
-        self._committed = False
-        # Something may have ended the transaction, and begun another, behind this session's back.
-        self._is_in_doubt = False
-        self._saw = False
-        self._touched: Tables = NOTHING
         self._examines_writes = router is not None and router.policy.stale_writes != "allow"
         if self._examines_writes:
             stale_writes.listen()
-        # A replica's, if the statement under way was sent to one. What leads there later may be another engine.
-        self._answering: Engine | None = None
-        # The statement of the call under way.
-        self._statement: Any = None
-        # Those that have failed it.
-        self._failed: frozenset[str] = frozenset()
-        # How many of them went away while they ran it.
-        self._deaths = 0
 
     def _replica_answering(self) -> str | None:
         """The replica that the statement under way was sent to."""
@@ -115,9 +121,6 @@ class ScopedSession(Session):
                 token = router.departing(router.shown(server)).merge(token)
         return token
 
-    _read_from: frozenset[str] = frozenset()
-    """The replicas that this session has read from; an empty name for the primary."""
-
     def _note_where_it_reads(self) -> None:
         scope = self._scope
         if scope.hold is not None:
@@ -161,10 +164,6 @@ class ScopedSession(Session):
         self._followed, self._follows_from = sight, since
         if sight is not None:
             self._scope = replace(self._scope, seen=sight)
-
-    _followed: Sight | None = None
-    _follows_from: float = float("-inf")
-    """Monotonic seconds: nothing was read before."""
 
     def read_after(self, token: Token | str | None) -> None:
         """Never read behind ``token``, or its text, from now on, nor behind what this session has written.
