@@ -34,21 +34,29 @@ _SERVERS_FAULT: Final = (Verdict.GONE, Verdict.TOO_MANY, Verdict.LOGIN)
 class RerunningSession(ScopedSession):
     """A Session whose reads survive the replica that they were sent to."""
 
-    def _run_again(self, run: Callable[[], _T], error: DBAPIError | NoConnectionLeft, *, is_first: bool) -> _T:
+    def _run_again(
+        self, run: Callable[[], _T], error: DBAPIError | NoConnectionLeft, *, is_first: bool, is_nested: bool
+    ) -> _T:
         """``run()``, which ended in ``error``, for as long as that may help; else raises the last error.
 
-        ``is_first``: before it, the transaction had nothing on the primary.
+        ``is_first``: before it, the transaction had nothing on the primary. ``is_nested``: another call runs it, a load
+        within a load. Whoever died of it then counts for that call too, which would run it anew.
         """
-        failed = self._failed
+        failed, deaths = self._failed, self._deaths
         try:
             while self._may_run_again(self._statement, error, is_first=is_first):
                 try:
-                    return run()
+                    result = run()
                 except (DBAPIError, NoConnectionLeft) as another:
                     error = another
+                else:
+                    self._deaths = deaths
+                    return result
+            if not is_nested:
+                self._deaths = 0
             raise error
         finally:
-            self._failed, self._deaths = failed, 0
+            self._failed = failed
 
     def _may_run_again(self, statement: Any, error: DBAPIError | NoConnectionLeft, *, is_first: bool) -> bool:
         """A server failed the statement, nothing of it was delivered, and this transaction has written nothing."""

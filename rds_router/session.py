@@ -289,7 +289,12 @@ class RoutingSession(RerunningSession):
             try:
                 result = run(statement, params, **options)
             except (DBAPIError, NoConnectionLeft) as error:
-                result = self._run_again(partial(run, statement, params, **options), error, is_first=home is None)
+                result = self._run_again(
+                    partial(run, statement, params, **options),
+                    error,
+                    is_first=home is None,
+                    is_nested=outer[0] is not None,
+                )
             if self._examines_writes:
                 options["execution_options"][OPTION].settle(self._replica_answering())
             return result

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 from sqlalchemy import event, literal_column, select
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import selectinload
 
 from rds_router.engines import Part
 from rds_router.patience import SILENT
@@ -18,8 +20,8 @@ from tests.session.stage import Stage
 POISON = select(User.id).where(User.id == literal_column("666"))
 
 
-def failing(stage: Stage, words: str) -> list[str]:
-    """Make replicas fail the poison with these words; whom it was sent to."""
+def failing(stage: Stage, words: str, *, mark: str = "666", parts: tuple[Part, ...] = ("replica",)) -> list[str]:
+    """Make servers in this part fail the poison with these words; whom it was sent to."""
     hit: list[str] = []
     for seen in stage.router.topology.servers:
         name = seen.server.name
@@ -29,9 +31,9 @@ def failing(stage: Stage, words: str) -> list[str]:
         def do_execute(
             cursor: Any, statement: str, parameters: Any, context: Any, name: str = name, part: str = part
         ) -> None:
-            if "666" in statement:
+            if mark in statement:
                 hit.append(name)
-                if part == "replica":
+                if part in parts:
                     raise sqlite3.OperationalError(words)
 
     return hit
@@ -72,3 +74,19 @@ def test_each_statement_is_counted_for_itself(on_sqlite: MakeStage) -> None:
         assert session.execute(POISON).all() == []
         stage.refresh()
     assert hit == ["replica-1", "primary"] * 2
+
+
+@pytest.mark.parametrize("on_primary", [False, True], ids=["replicas", "primary"])
+def test_who_dies_of_a_load_within_a_load_dies_of_both(on_sqlite: MakeStage, on_primary: bool) -> None:
+    """scalar() fetches before it returns: the inner load is a call of its own, whose outer call would be run anew."""
+    stage = on_sqlite()
+    hit = failing(stage, "unable to open database file", mark="rt_post", parts=("primary", "replica"))
+    session = stage.session()
+    wish = session.using_primary() if on_primary else nullcontext()
+    with wish, pytest.raises(OperationalError, match="unable to open"):
+        session.scalar(select(User).where(User.id == 1).options(selectinload(User.posts)))
+    assert len(hit) == 2
+    assert hit == ["primary"] * 2 if on_primary else "primary" not in hit
+    session.rollback()
+    stage.refresh()
+    assert session.scalar(select(User.name).where(User.id == 1)) == "ann"
