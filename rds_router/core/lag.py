@@ -132,9 +132,10 @@ _RESOLUTION: Final = 2.0
 
 
 def _place(topology: Topology, report: Report) -> Position | None:
-    """What of a replica is compared with the primary's. A place in shared storage only if the primary is in it too."""
+    """What of a replica is compared with the primary's. A place in shared storage unless the primary has a position of
+    its own; if it tells no place at the moment, nobody's lag is taken for a proof in the place of it."""
     primary = topology[topology.writer].report
-    is_shared = primary is None or primary.storage is not None
+    is_shared = primary is None or primary.position is None
     return report.storage if report.position is None and is_shared else report.position
 
 
