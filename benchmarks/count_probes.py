@@ -28,7 +28,7 @@ MANY = 300
 SETTLED = 5.0
 """Seconds after which each worker knows its servers."""
 FLEET = """
-import logging, os, sys
+import logging, os, signal, sys
 from rds_router import Router, RoutingPolicy
 logging.disable()
 count, shared, *urls = sys.argv[1:]
@@ -53,9 +53,11 @@ for _ in range(int(count)):
         finally:
             os._exit(code)
 os.close(told[1])
+signal.alarm(300)
 begun = 0
 while begun < int(count):
-    begun += len(os.read(told[0], int(count) - begun)) or sys.exit("a worker has failed")
+    begun += len(os.read(told[0], int(count) - begun)) or sys.exit("all workers have failed")
+signal.alarm(0)
 print("started", flush=True)
 sys.stdin.readline()
 os.close(ended[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import socket
@@ -94,8 +95,16 @@ def improve(
 
 def _shorter(limits: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Connect arguments with time limits, none of which is longer than it was told to be by either."""
-    times = {name: min(limit, own[name]) for name, limit in limits.items() if type(own.get(name)) in (int, float)}
-    return {**limits, **own, **times}
+    return {**own, **{name: min(limit, _seconds(own.get(name))) for name, limit in limits.items()}}
+
+
+def _seconds(limit: Any) -> float:
+    """A time limit as drivers take it, from a URL as text; what is no time, or not above 0, is no limit."""
+    try:
+        seconds = float(limit)
+    except (TypeError, ValueError):
+        return math.inf
+    return seconds if seconds > 0 else math.inf
 
 
 @contextmanager

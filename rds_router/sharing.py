@@ -121,6 +121,8 @@ class Sharing:
         """
         seen = self._seen.get(prober.name) or self._seen.setdefault(prober.name, _Seen(*self._paths(prober.name)))
         step, holder, until = _STEP, 0, 0.0
+        patience = self._policy.probe_timeout + _GRACE
+        latest = self._clock() + 2 * patience
         while self._is_open and not is_asked:
             told = self._read(prober, seen, as_primary=as_primary)
             if told is not None:
@@ -137,8 +139,10 @@ class Sharing:
                     self._write(prober, seen, news, as_primary=as_primary)
                     return news
             if held_by != holder:
-                holder, until = held_by, self._clock() + self._policy.probe_timeout + _GRACE
-            elif self._clock() >= until:
+                holder, until = held_by, self._clock() + patience
+            if self._clock() >= latest:
+                break  # one after another hangs, as when no name is resolved: now each sees for itself
+            if self._clock() >= until:
                 if not self._replace(seen.lock, holder):
                     break
                 continue
@@ -222,8 +226,11 @@ class Sharing:
         try:
             try:
                 fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 yield os.fstat(number).st_ino
+            except OSError as error:
+                self._trouble(error)
+                yield None
             else:
                 yield None
         finally:

@@ -159,7 +159,9 @@ class _Recorder:
     [
         ({}, {"connect_timeout": 2.0, "write_timeout": 2.0}),
         ({"connect_timeout": 9, "read_timeout": 30}, {"connect_timeout": 2.0, "read_timeout": 30}),
-        ({"connect_timeout": 1, "write_timeout": None}, {"connect_timeout": 1, "write_timeout": None}),
+        ({"connect_timeout": 1, "write_timeout": None}, {"connect_timeout": 1, "write_timeout": 2.0}),
+        ({"connect_timeout": "1", "write_timeout": "60"}, {"connect_timeout": 1, "write_timeout": 2.0}),
+        ({"connect_timeout": 0, "write_timeout": "soon"}, {"connect_timeout": 2.0, "write_timeout": 2.0}),
     ],
 )
 def test_of_two_time_limits_the_shorter_holds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import math
 import os
 import stat
@@ -178,6 +179,31 @@ def test_of_many_who_waited_for_one_that_hangs_one_asks(hire: Hire, clock: Clock
     first.prober.meanwhile = hang
     first.turn()
     assert sum(worker.prober.asked for worker in others) == 1
+
+
+def test_where_one_after_another_hangs_each_asks_in_the_end(hire: Hire, clock: Clock) -> None:
+    """As when no name is resolved: the third does not wait for the second as long as that one did for the first."""
+    first, second, third = (hire() for _ in range(3))
+    for worker in (second, third):
+        worker.wake.wait = lambda timeout=None: bool(clock.advance(0.5))  # type: ignore[method-assign]
+    began = clock()
+    first.prober.meanwhile = second.turn
+    second.prober.meanwhile = third.turn
+    first.turn()
+    assert (second.prober.asked, third.prober.asked) == (1, 1)
+    assert clock() - began <= 3 * (RoutingPolicy().probe_timeout + 1.0)
+
+
+def test_a_directory_without_locks_costs_an_event(hire: Hire, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = hire()
+
+    def flock(number: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(module.fcntl, "flock", flock)
+    worker.turn()
+    assert worker.prober.asked == 1
+    assert [event.why for event in worker.events] == ["No locks available"]
 
 
 def test_bad_news_of_others_is_looked_into(hire: Hire, clock: Clock) -> None:

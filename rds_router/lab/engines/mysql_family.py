@@ -22,8 +22,8 @@ _RIGHTS = (
 _MONITORING = {"mysql": "REPLICATION CLIENT", "mariadb": "REPLICATION CLIENT, SLAVE MONITOR"}
 
 
-_LONGEST_FENCING = 30.0
-"""Seconds."""
+_FENCING = (1, 1, 2, 4, 8, 16)
+"""Seconds that each attempt may take: longer ones for a server with statements that take long."""
 _LOCK_WAIT_TIMEOUT = "(1205, "
 
 
@@ -142,16 +142,15 @@ class MysqlFamily:
         """Switch it on. The server first waits for the statements under way, and lets no other one begin.
 
         One of them may wait for a row, locked by a transaction whose next statement may not begin: that would last
-        until ``innodb_lock_wait_timeout``, 50 s. So a second is all it may take, and then it is tried again.
+        until ``innodb_lock_wait_timeout``, 50 s. So a second is all it may take at first, and then it is tried again.
         """
-        end = time.monotonic() + _LONGEST_FENCING
         with self._cursor(server) as execute:
-            execute("SET SESSION lock_wait_timeout = 1")
-            while True:
+            for seconds in _FENCING:
+                execute(f"SET SESSION lock_wait_timeout = {seconds}")
                 try:
                     execute(f"SET GLOBAL {variable} = ON")
                 except LabError as error:
-                    if _LOCK_WAIT_TIMEOUT not in str(error) or time.monotonic() >= end:
+                    if _LOCK_WAIT_TIMEOUT not in str(error) or seconds == _FENCING[-1]:
                         raise
                     time.sleep(0.05)
                 else:
