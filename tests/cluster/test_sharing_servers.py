@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from benchmarks.count_probes import count
@@ -27,10 +29,16 @@ def test_news_of_every_engine_travels(engine: str, request: pytest.FixtureReques
     with Router(urls[0], urls[1:], policy=policy) as first, Router(urls[0], urls[1:], policy=policy) as second:
         first.start()
         assert eventually(lambda: all(seen.observation for seen in first.topology.servers))
+        began = time.monotonic()
         second.start()
         assert eventually(lambda: all(seen.observation for seen in second.topology.servers))
         for seen in second.topology.servers:
-            assert seen.observation == first.topology[seen.server.name].observation
+            known = first.topology[seen.server.name].report
+            assert seen.observation is not None
+            assert seen.observation.at < began, "it was asked before, by the first one"
+            assert seen.report is not None
+            assert known is not None
+            assert (seen.report.position, seen.report.run) == (known.position, known.run)
         assert second.dialect.name == first.dialect.name
         assert len(second.topology.eligible) == 2
         assert second.events.counts["NewsNotShared"] == 0
