@@ -251,6 +251,11 @@ def _uses_tokens(router: Router) -> bool:
 
 
 def _replicas(app: Flask) -> list[ReplicaLike]:
+    for mistaken in ("SQLALCHEMY_REPLICA_URI", "SQLALCHEMY_REPLICAS_URI", "SQLALCHEMY_REPLICAS"):
+        if mistaken in app.config:
+            raise ConfigurationError(
+                f"{mistaken} is no setting of rds_router: the replicas are SQLALCHEMY_REPLICA_URIS"
+            )
     given = app.config.setdefault("SQLALCHEMY_REPLICA_URIS", [])
     if given is None:
         return []

@@ -95,6 +95,10 @@ def test_an_unknown_key_is_refused() -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
+        (
+            {"SQLALCHEMY_REPLICA_URI": PRIMARY},
+            "SQLALCHEMY_REPLICA_URI is no setting of rds_router: the replicas are SQL",
+        ),
         ({"SQLALCHEMY_REPLICA_URIS": 5}, "SQLALCHEMY_REPLICA_URIS is 5, but must be a list"),
         ({"SQLALCHEMY_REPLICA_URIS": {"a": "b"}}, "SQLALCHEMY_REPLICA_URIS is a dict"),
         ({"SQLALCHEMY_REPLICA_URIS": [5]}, "SQLALCHEMY_REPLICA_URIS[0] is 5, but must be a string, URL or Replica"),
