@@ -94,8 +94,11 @@ def improve(
 
 
 def _shorter(limits: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Connect arguments with time limits, none of which is longer than it was told to be by either."""
-    return {**own, **{name: min(limit, _seconds(own.get(name))) for name, limit in limits.items()}}
+    """Connect arguments with time limits, none of which is longer than it was told to be by either.
+
+    The user's own are passed on as they are: some drivers take whole numbers only.
+    """
+    return {**own, **{name: limit for name, limit in limits.items() if limit <= _seconds(own.get(name))}}
 
 
 def _seconds(limit: Any) -> float:

@@ -160,7 +160,7 @@ class _Recorder:
         ({}, {"connect_timeout": 2.0, "write_timeout": 2.0}),
         ({"connect_timeout": 9, "read_timeout": 30}, {"connect_timeout": 2.0, "read_timeout": 30}),
         ({"connect_timeout": 1, "write_timeout": None}, {"connect_timeout": 1, "write_timeout": 2.0}),
-        ({"connect_timeout": "1", "write_timeout": "60"}, {"connect_timeout": 1, "write_timeout": 2.0}),
+        ({"connect_timeout": "1", "write_timeout": "60"}, {"connect_timeout": "1", "write_timeout": 2.0}),
         ({"connect_timeout": 0, "write_timeout": "soon"}, {"connect_timeout": 2.0, "write_timeout": 2.0}),
     ],
 )
@@ -176,6 +176,7 @@ def test_of_two_time_limits_the_shorter_holds(
     with pytest.raises(exc.OperationalError):
         engine.connect()
     assert {key: recorder.given[key] for key in expected} == expected
+    assert {key: type(recorder.given[key]) for key in expected} == {key: type(value) for key, value in expected.items()}
 
 
 def test_a_read_timeout_shorter_than_the_deadline_leaves_nothing_to_add(
