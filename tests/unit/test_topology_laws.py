@@ -143,6 +143,19 @@ class Model:
             ),
         )
 
+    def goes_on(self, what: str, number: float) -> bool:
+        """The servers go on by one step; False if the step is none of theirs."""
+        if what == "commit":
+            self.commit()
+            self.pass_time(number)
+        elif what == "wait":
+            self.pass_time(number)
+        elif what in ("apply", "catch up"):
+            self.apply(len(self.log) if what == "catch up" else int(number))
+        else:
+            return False
+        return True
+
     def lacks_commits_before(self, moment: float) -> bool:
         return any(at < moment for at, _ in self.log[self.applied :])
 
@@ -177,18 +190,10 @@ def test_what_is_believed_of_a_replica_is_true_whatever_it_says_itself(
     topology = Topology.of([Server("db", is_primary=True), Server("r1")], policy)
     written: list[Token] = []
     for what, number in steps:
-        if what == "commit":
-            model.commit()
-            model.pass_time(number)
-            written.append(Token(at=model.now))
-        elif what == "apply":
-            model.apply(int(number))
-        elif what == "wait":
-            model.pass_time(number)
-        elif what == "catch up":
-            model.apply(len(model.log))
-        else:
+        if not model.goes_on(what, number):
             topology = evolve(topology, model.probe(what, number, lie), now=model.now)
+        elif what == "commit":
+            written.append(Token(at=model.now))
         seen = topology["r1"]
         if seen.as_of is not None:
             assert not model.lacks_commits_before(seen.as_of)
@@ -242,18 +247,9 @@ def test_no_line_of_a_shared_storage_however_old_shows_a_replica_to_have_what_it
     model = SharedStorage(is_stamped=is_stamped)
     topology = Topology.of([Server("db", is_primary=True), Server("r1")], RoutingPolicy())
     for what, number in steps:
-        if what == "commit":
-            model.commit()
-            model.pass_time(number)
-        elif what == "apply":
-            model.apply(int(number))
-        elif what == "wait":
-            model.pass_time(number)
-        elif what == "catch up":
-            model.apply(len(model.log))
-        elif what.startswith("line"):
+        if what.startswith("line"):
             model.keep_up(what.removeprefix("line "), number)
-        else:
+        elif not model.goes_on(what, number):
             topology = evolve(topology, model.probe(what, number, lie), now=model.now)
         as_of = topology["r1"].as_of
         assert as_of is None or not model.lacks_commits_before(as_of)
